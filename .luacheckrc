@@ -1,0 +1,7 @@
+std = "lua54"
+max_line_length = 120
+read_globals = { "tg" }
+exclude_files = { "build*" }
+files["tests"] = { std = "+busted" }
+files["tests/**/*_spec.lua"] = { std = "+busted" }
+files["lua/meta"] = { ignore = { "1..", "2..", "6.." } }
