@@ -1,0 +1,198 @@
+# shellcheck shell=bash
+# SPDX-License-Identifier: GPL-2.0-only
+#
+# For tests/net/NAME_test.sh: a lab of its own, the daemon in it, checks that are sentences.
+#
+#   #!/bin/bash
+#   . "$(dirname "$0")/lib.sh"
+#   lab_up --backends 3                          # LAB_* as `scripts/lab env` names them
+#   daemon_start "$WORK/web.lua"                 # in the lab's switch, on an instance of its own
+#   check "the VIP answers" on client curl -sf "http://$LAB_VIP4/"
+#   check_equal "one backend is left" 1 "$(tg eval '#tg.services.web:backends()')"
+#
+# Each check prints `ok SENTENCE` or `not ok SENTENCE`. At the end, whatever ends the test, the
+# daemon is stopped, its instance unloaded, the lab taken down, and the totals printed; the exit
+# code is 0 if all checks held. A test that makes no check has failed.
+#
+# Variables: ROOT (the source tree), TIDEGATE (the binary), WORK (a directory of the test's own),
+# INSTANCE, DAEMON (its process id, empty when there is none), DAEMON_LOG.
+set -uo pipefail
+
+ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
+TIDEGATE=${TIDEGATE:-$ROOT/build/tidegate}
+INSTANCE=test-$(basename "$0" _test.sh)-$$
+WORK=$(mktemp -d /tmp/tidegate-test.XXXXXX)
+DAEMON=
+DAEMON_LOG=$WORK/daemon.log
+lab_name=
+checks_passed=0 checks_failed=0 checks_skipped=0
+background=()
+
+# --- checks ------------------------------------------------------------------------------------
+
+ok()
+{
+	checks_passed=$((checks_passed + 1))
+	echo "ok $1"
+}
+
+not_ok()	# SENTENCE [WHY…]
+{
+	checks_failed=$((checks_failed + 1))
+	echo "not ok $1"
+	shift
+	[ $# -eq 0 ] || printf '%s\n' "$@" | sed 's/^/  # /'
+}
+
+skip()		# SENTENCE REASON
+{
+	checks_skipped=$((checks_skipped + 1))
+	echo "skip $1: $2"
+}
+
+check()		# SENTENCE CMD…: holds if the command succeeds
+{
+	local sentence=$1 code=0
+	shift
+	"$@" >"$WORK/check.out" 2>&1 || code=$?
+	if [ $code -eq 0 ]; then
+		ok "$sentence"
+	else
+		not_ok "$sentence" "exit code $code: $*" "$(tail -n 5 "$WORK/check.out")"
+	fi
+	return $code
+}
+
+check_fails()	# SENTENCE CODE CMD…: holds if the command ends with that exit code; output in $WORK/check.out
+{
+	local sentence=$1 want=$2 code=0
+	shift 2
+	"$@" >"$WORK/check.out" 2>&1 || code=$?
+	if [ $code -eq "$want" ]; then
+		ok "$sentence"
+	else
+		not_ok "$sentence" "exit code $code, not $want: $*" "$(tail -n 5 "$WORK/check.out")"
+	fi
+}
+
+check_equal()	# SENTENCE WANT GOT
+{
+	if [ "$2" = "$3" ]; then
+		ok "$1"
+	else
+		not_ok "$1" "got $3" "not $2"
+	fi
+}
+
+check_that()	# SENTENCE EXPRESSION: shell arithmetic, as 'failures == 0'
+{
+	if (($2)); then
+		ok "$1"
+	else
+		not_ok "$1" "$2 does not hold"
+	fi
+}
+
+wait_for()	# SECONDS CMD…: until the command succeeds, or not within that time
+{
+	local deadline=$((${EPOCHREALTIME/[.,]/} + $1 * 1000000))
+	shift
+	until "$@" >/dev/null 2>&1; do
+		[ "${EPOCHREALTIME/[.,]/}" -lt "$deadline" ] || return 1
+		sleep 0.05
+	done
+}
+
+# --- the lab -----------------------------------------------------------------------------------
+
+lab_up()	# OPTION… as for scripts/lab; a lab that can't be made ends the test
+{
+	lab_name=$INSTANCE
+	if ! "$ROOT/scripts/lab" up --name "$lab_name" "$@" >"$WORK/lab.log" 2>&1; then
+		not_ok "the lab comes up" "$(cat "$WORK/lab.log")"
+		exit 1
+	fi
+	eval "$("$ROOT/scripts/lab" env --name "$lab_name")"
+}
+
+on()		# HOST CMD…
+{
+	nsenter --net="/run/netns/tg-$lab_name-$1" -- "${@:2}"
+}
+
+backend_kill()	{ "$ROOT/scripts/lab" kill --name "$lab_name" "$1"; }
+backend_start()	{ "$ROOT/scripts/lab" start --name "$lab_name" "$1"; }
+
+in_background()	# CMD…: ended with the test
+{
+	"$@" &
+	background+=($!)
+}
+
+# --- the daemon ----------------------------------------------------------------------------------
+
+tg()		# COMMAND ARG…: asks the test's own instance
+{
+	local command=$1
+	shift
+	"$TIDEGATE" "$command" "$@" --instance "$INSTANCE"
+}
+
+daemon_spawn()	# FILE… [OPTION…], not waiting for it to answer
+{
+	"$TIDEGATE" run "$@" --instance "$INSTANCE" --netns "$LAB_SW" >>"$DAEMON_LOG" 2>&1 &
+	DAEMON=$!
+}
+
+daemon_start()	# the same; a daemon that does not answer ends the test
+{
+	daemon_spawn "$@"
+	if ! wait_for 10 tg status; then
+		not_ok "the daemon answers" "$(tail -n 20 "$DAEMON_LOG")"
+		exit 1
+	fi
+}
+
+daemon_stop()	# [SIGNAL]: returns its exit code
+{
+	local pid=$DAEMON
+	[ -n "$pid" ] || return 0
+	DAEMON=
+	kill "-${1:-TERM}" "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+}
+
+# --- the end -----------------------------------------------------------------------------------
+
+finish()
+{
+	local code=$? pid
+	trap - EXIT
+	trap '' INT TERM HUP
+	for pid in "${background[@]}"; do
+		# shellcheck disable=SC2046
+		kill "$pid" $(cat "/proc/$pid/task/$pid/children" 2>/dev/null) 2>/dev/null
+	done
+	daemon_stop KILL
+	if [ -e "/sys/fs/bpf/tidegate/$INSTANCE" ]; then
+		tg unload >/dev/null 2>&1
+	fi
+	[ -z "$lab_name" ] || "$ROOT/scripts/lab" down --name "$lab_name"
+	if [ $checks_failed -gt 0 ] && [ -s "$DAEMON_LOG" ]; then
+		echo "  # the daemon's log ends:"
+		tail -n 30 "$DAEMON_LOG" | sed 's/^/  # /'
+	fi
+	rm -rf "$WORK"
+	if [ $((checks_passed + checks_failed + checks_skipped)) -eq 0 ]; then
+		not_ok "some check was made"
+	elif [ "$code" -ne 0 ] && [ $checks_failed -eq 0 ]; then
+		not_ok "the test runs to its end" "exit code $code"
+	fi
+	printf '%d passed, %d failed' $checks_passed $checks_failed
+	[ $checks_skipped -eq 0 ] || printf ', %d skipped' $checks_skipped
+	echo
+	exit $((checks_failed > 0))
+}
+
+trap finish EXIT
+trap 'exit 130' INT TERM HUP
