@@ -84,7 +84,9 @@ struct tg_backend {
 	__be32 addr[4]; /* IPv4 in addr[0] */
 	__be16 port;    /* 0: the VIP's own */
 	__u8 flags;     /* TG_BACKEND_* */
-	__u8 pad[9];
+	__u8 pad;
+	__u16 mtu;      /* of the port that the hop leaves by, 0: unknown */
+	__u8 pad2[6];
 };
 
 #define TG_BACKEND_V6 0x01 /* addr is IPv6 */
@@ -140,7 +142,8 @@ struct tg_counter {
  * reach a backend directly, not through a VIP); the epoch is ticked by the controller, which also
  * clears what has not been seen for TG_ENTRY_IDLE_EPOCHS.
  */
-#define TG_LINE_ENTRIES 8
+#define TG_LINE_ENTRIES  8
+#define TG_DEFAULT_LINES 65536 /* 4 MiB */
 struct tg_line {
 	__u64 entry[TG_LINE_ENTRIES];
 } __attribute__((aligned(64)));
@@ -178,7 +181,8 @@ struct tg_clock {
 	X(LOCAL_REPLY, "local-reply")       /* a backend answers the switch itself */              \
 	X(DIRECT_FLOW, "direct-flow")       /* a backend answers a direct flow */                  \
 	X(NAT_STACK, "nat-by-stack")        /* translated; the stack resolves and forwards */      \
-	X(TOO_BIG, "too-big")               /* larger than the egress port's MTU: the stack answers */
+	X(TOO_BIG, "too-big")               /* larger than the egress port's MTU: the stack answers */ \
+	X(LINES_FULL, "lines-full")         /* a direct flow that found no free entry: see lines.h */
 #define TG_DROP_REASONS(X)                                                                         \
 	X(FAIL_DROP, "no-backend")      /* no live backend, fail = "drop" */                       \
 	X(UNRESOLVED, "unresolved")     /* the backend's next hop is not known */                  \

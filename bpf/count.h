@@ -1,0 +1,31 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Counters, per CPU: of a service, a backend and a backend's replies {packets, bytes}, of reasons
+ * packets. Bytes are those of the Ethernet header, VLAN tags and the IP packet, without padding or
+ * checksum: the length as parsed, which costs nothing more.
+ */
+#ifndef TIDEGATE_COUNT_H
+#define TIDEGATE_COUNT_H
+
+#include "maps.h"
+#include "packet.h"
+
+static __always_inline void count(void *counters, __u32 index, const struct packet *pkt)
+{
+	struct tg_counter *counter = bpf_map_lookup_elem(counters, &index);
+
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += pkt->l2_length + pkt->l3_length;
+}
+
+static __always_inline void count_reason(__u32 reason)
+{
+	__u64 *packets = bpf_map_lookup_elem(&reasons, &reason);
+
+	if (packets)
+		(*packets)++;
+}
+
+#endif

@@ -1,0 +1,273 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * nat: to the backend's address and port, and on the way back to the VIP's. The switch routes here,
+ * so the TTL is decremented and the MTU minded. Clients are not hidden from backends (no source
+ * translation), so backends must answer through the switch.
+ *
+ * The way back is not simply "the source is a backend, so it becomes the VIP": that would break the
+ * switch's own health probes and clients that talk to a backend directly. A reply is recognised by
+ * its source, an endpoint in `reverse*`, and then:
+ *   - to an address of the switch itself: a probe's answer, untouched;
+ *   - of a flow in the line table, entered when its client reached the endpoint without the VIP: untouched;
+ *   - all else is un-translated.
+ *
+ * Where the next hop is not known, the kernel is asked; if it has no neighbour yet (or can't tell),
+ * the packet goes translated to the stack, which resolves and forwards it, TTL included.
+ */
+#ifndef TIDEGATE_NAT_H
+#define TIDEGATE_NAT_H
+
+#include "count.h"
+#include "csum.h"
+#include "hop.h"
+#include "lines.h"
+#include "maps.h"
+#include "packet.h"
+
+enum side { SOURCE, DEST };
+
+static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
+{
+	return v6 ? pkt->ip6->hop_limit : pkt->ip4->ttl;
+}
+
+/* Replaces an address; the change to checksums that cover it. */
+static __always_inline __u64 set_address(
+	struct packet *pkt, const enum side side, const __be32 *to, const bool v6)
+{
+	__be32 *at = v6 ? (side == SOURCE ? pkt->ip6->saddr.s6_addr32 : pkt->ip6->daddr.s6_addr32) :
+			  (side == SOURCE ? &pkt->ip4->saddr : &pkt->ip4->daddr);
+	__u64 change = 0;
+
+#pragma unroll
+	for (int i = 0; i < (v6 ? 4 : 1); i++) {
+		change += csum_change32(at[i], to[i]);
+		at[i] = to[i];
+	}
+	return change;
+}
+
+/* Replaces a port; the change to the transport checksum. */
+static __always_inline __u64 set_port(struct packet *pkt, const enum side side, __be16 to)
+{
+	__be16 *at = &pkt->l4[side];
+	__u64 change = csum_change16(*at, to);
+
+	*at = to;
+	return change;
+}
+
+/* One less; the change to IPv4's header checksum. */
+static __always_inline __u64 decrement_ttl(struct packet *pkt, const bool v6)
+{
+	__be16 *at, old;
+
+	if (v6) {
+		pkt->ip6->hop_limit--;
+		return 0;
+	}
+	at = (__be16 *)&pkt->ip4->ttl;	/* with the protocol, a checksum's word */
+	old = *at;
+	pkt->ip4->ttl--;
+	return csum_change16(old, *at);
+}
+
+/* Gives one side of the packet another endpoint, with all checksums. `routed`: the TTL too. */
+static __always_inline void translate(struct packet *pkt, const enum side side, const __be32 *addr,
+	__be16 port, bool routed, const bool v6)
+{
+	__u64 change = set_address(pkt, side, addr, v6);
+	__u64 header = change;
+
+	if (routed)
+		header += decrement_ttl(pkt, v6);
+	if (!v6)
+		csum_apply(&pkt->ip4->check, header);
+	change += set_port(pkt, side, port);
+	if (pkt->proto == IPPROTO_TCP)
+		csum_apply(pkt->check, change);
+	else
+		csum_apply_udp(pkt->check, change);
+}
+
+/* Is the port one that frames may be redirected to (or the one this came in by)? */
+static __always_inline bool can_leave_by(const struct xdp_md *ctx, __u32 ifindex)
+{
+	return ifindex == ctx->ingress_ifindex || bpf_map_lookup_elem(&tx_ports, &ifindex);
+}
+
+/*
+ * Fills in `out` from the kernel if it has no next hop. NONE: leave by `out`. NAT_STACK: let the
+ * stack route the translated packet. `unreachable` is the reason where no route leads.
+ */
+static __always_inline enum tg_reason nat_resolve(struct xdp_md *ctx, const struct packet *pkt,
+	const __be32 dest[4], struct egress *out, enum tg_reason unreachable, const bool v6)
+{
+	if (likely(out->ifindex))
+		return TG_REASON_NONE;
+	switch (egress_ask(ctx, pkt, dest, out, false, v6)) {
+	case BPF_FIB_LKUP_RET_SUCCESS:
+		return can_leave_by(ctx, out->ifindex) ? TG_REASON_NONE : TG_REASON_NAT_STACK;
+	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
+		return TG_REASON_TOO_BIG;
+	case BPF_FIB_LKUP_RET_NOT_FWDED:
+		return unreachable;
+	case BPF_FIB_LKUP_RET_BLACKHOLE:
+	case BPF_FIB_LKUP_RET_UNREACHABLE:
+	case BPF_FIB_LKUP_RET_PROHIBIT:
+	case BPF_FIB_LKUP_RET_FWD_DISABLED:
+		return TG_REASON_UNRESOLVED;
+	default: /* no neighbour yet, an encapsulating route, an error */
+		return TG_REASON_NAT_STACK;
+	}
+}
+
+/* Translates and leaves by `out` (reason NONE) or goes to the stack (NAT_STACK). */
+static __always_inline enum tg_reason nat_leave(struct xdp_md *ctx, struct packet *pkt,
+	enum tg_reason reason, const struct egress *out, const enum side side, const __be32 *addr,
+	__be16 port, const bool v6)
+{
+	if (reason == TG_REASON_NONE) {
+		reason = egress_choose(ctx, pkt, out);
+		if (reason != TG_REASON_NONE)
+			return reason;
+		egress_write_macs(pkt, out);
+		reason = TG_REASON_FORWARD;
+	} else if (reason != TG_REASON_NAT_STACK) {
+		return reason;
+	}
+	translate(pkt, side, addr, port, reason == TG_REASON_FORWARD, v6);
+	return reason;
+}
+
+/* A VIP's packet goes to its backend. */
+static __always_inline enum tg_reason nat_forward(
+	struct xdp_md *ctx, struct packet *pkt, const struct tg_backend *backend, const bool v6)
+{
+	__be16 port = backend->port ? backend->port : dest_port(pkt);
+	enum tg_reason reason;
+	struct egress out;
+
+	if (ttl_of(pkt, v6) <= 1)
+		return TG_REASON_TTL_EXPIRED;
+	egress_take(&out, &backend->hop[backend->current & 1], backend->mtu);
+	reason = nat_resolve(ctx, pkt, backend->addr, &out, TG_REASON_UNRESOLVED, v6);
+	return nat_leave(ctx, pkt, reason, &out, DEST, backend->addr, port, v6);
+}
+
+/* The VIP that the packet's source or destination answers for: struct tg_reverse4 or tg_reverse6. */
+static __always_inline void *reverse_of(
+	const struct packet *pkt, const enum side side, const bool v6)
+{
+	__be16 port = side == SOURCE ? source_port(pkt) : dest_port(pkt);
+	__u32 word = endpoint_word(port, pkt->proto);
+
+	if (v6) {
+		__be32 key[5];
+
+		__builtin_memcpy(key, side == SOURCE ? &pkt->ip6->saddr : &pkt->ip6->daddr, 16);
+		key[4] = word;
+		return bpf_map_lookup_elem(&reverse6, key);
+	}
+	__be32 key[2] = { side == SOURCE ? pkt->ip4->saddr : pkt->ip4->daddr, word };
+
+	return bpf_map_lookup_elem(&reverse4, key);
+}
+
+/* The hash of the flow from the packet's `client` side to the other one. */
+static __always_inline __u64 direct_flow(
+	const struct packet *pkt, const enum side client, const bool v6)
+{
+	__u32 ports = client == SOURCE ? pkt->ports : pkt->ports >> 16 | pkt->ports << 16;
+
+	if (v6) {
+		const __be32 *source = pkt->ip6->saddr.s6_addr32, *dest = pkt->ip6->daddr.s6_addr32;
+
+		return client == SOURCE ?
+			tg_flow_hash6(&flow_key, source, dest, ports, pkt->proto) :
+			tg_flow_hash6(&flow_key, dest, source, ports, pkt->proto);
+	}
+	return client == SOURCE ?
+		tg_flow_hash4(&flow_key, pkt->ip4->saddr, pkt->ip4->daddr, ports, pkt->proto) :
+		tg_flow_hash4(&flow_key, pkt->ip4->daddr, pkt->ip4->saddr, ports, pkt->proto);
+}
+
+/* The route to the packet's destination. */
+static __always_inline struct tg_route *route_of(const struct packet *pkt, const bool v6)
+{
+	if (v6) {
+		struct tg_route6_key key = { .prefix_len = 128 };
+
+		__builtin_memcpy(key.addr, &pkt->ip6->daddr, 16);
+		return bpf_map_lookup_elem(&routes6, &key);
+	}
+	struct tg_route4_key key = { .prefix_len = 32, .addr = pkt->ip4->daddr };
+
+	return bpf_map_lookup_elem(&routes4, &key);
+}
+
+/* A backend's answer becomes the VIP's, unless it is one of the exceptions above. */
+static __always_inline enum tg_reason nat_reply(struct xdp_md *ctx, struct packet *pkt,
+	const __be32 *vip, __be16 port, __u32 backend, const bool v6)
+{
+	const __be32 *dest = v6 ? pkt->ip6->daddr.s6_addr32 : &pkt->ip4->daddr;
+	__u64 flow = direct_flow(pkt, DEST, v6);
+	struct tg_line *line = line_of(flow);
+	struct tg_route *route = route_of(pkt, v6);
+	struct egress out = {};
+	enum tg_reason reason;
+
+	if (route && route->flags & TG_ROUTE_LOCAL)
+		return TG_REASON_LOCAL_REPLY;
+	if (line && line_has(line, flow))
+		return TG_REASON_DIRECT_FLOW;
+	if (ttl_of(pkt, v6) <= 1)
+		return TG_REASON_TTL_EXPIRED;
+	if (route)
+		egress_take(&out, &route->hop, route->mtu);
+	/* To the kernel, "not forwarded" may mean an address of its own. */
+	reason = nat_resolve(ctx, pkt, dest, &out, TG_REASON_LOCAL_REPLY, v6);
+	reason = nat_leave(ctx, pkt, reason, &out, SOURCE, vip, port, v6);
+	if (reason == TG_REASON_FORWARD || reason == TG_REASON_NAT_STACK)
+		count(&reply_counters, backend, pkt);
+	return reason;
+}
+
+/* A client reaches a backend without the VIP: remember the flow, touch nothing. */
+static __always_inline enum tg_reason nat_direct(
+	const struct packet *pkt, __u32 backend, const bool v6)
+{
+	__u64 flow;
+	struct tg_line *line;
+
+	if (pkt->tcp_flags & TCP_RST)
+		return TG_REASON_NOT_VIP;
+	flow = direct_flow(pkt, SOURCE, v6);
+	line = line_of(flow);
+	if (line && !line_has(line, flow) && !line_insert(line, flow, backend))
+		return TG_REASON_LINES_FULL;
+	return TG_REASON_NOT_VIP;
+}
+
+/* What is not for a VIP: a backend's reply, a direct flow to a backend, or nothing of ours. */
+static __always_inline enum tg_reason nat_return(
+	struct xdp_md *ctx, struct packet *pkt, const bool v6)
+{
+	struct tg_reverse4 *found4;
+	struct tg_reverse6 *found6;
+
+	if (v6) {
+		if ((found6 = reverse_of(pkt, SOURCE, v6)))
+			return nat_reply(ctx, pkt, found6->addr, found6->port, found6->backend, v6);
+		if ((found6 = reverse_of(pkt, DEST, v6)))
+			return nat_direct(pkt, found6->backend, v6);
+	} else {
+		if ((found4 = reverse_of(pkt, SOURCE, v6)))
+			return nat_reply(ctx, pkt, &found4->addr, found4->port, found4->backend, v6);
+		if ((found4 = reverse_of(pkt, DEST, v6)))
+			return nat_direct(pkt, found4->backend, v6);
+	}
+	return TG_REASON_NOT_VIP;
+}
+
+#endif

@@ -1,0 +1,66 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A packet under way through the datapath: what parse.h found, and the action that a forwarding
+ * step chose. It lives in registers: pass it to inlined functions only, never to a helper.
+ *
+ * IPv4 and IPv6 share their code: functions take a constant `v6`, so that the compiler makes one
+ * copy for each family without a test in it.
+ */
+#ifndef TIDEGATE_PACKET_H
+#define TIDEGATE_PACKET_H
+
+#include <linux/bpf.h>
+#include <linux/if_ether.h>
+#include <linux/in.h>
+#include <linux/ip.h>
+#include <linux/ipv6.h>
+#include <linux/tcp.h>
+#include <linux/udp.h>
+#include <stdbool.h>
+
+#include <bpf/bpf_endian.h>
+#include <bpf/bpf_helpers.h>
+
+#include "tidegate_abi.h"
+
+#define likely(x)   __builtin_expect(!!(x), 1)
+#define unlikely(x) __builtin_expect(!!(x), 0)
+
+#define TCP_RST 0x04
+
+struct packet {
+	struct ethhdr *eth;
+	union {
+		struct iphdr *ip4;
+		struct ipv6hdr *ip6;
+		void *l3;
+	};
+	__be16 *l4;       /* TCP's or UDP's header: it starts with the ports */
+	__sum16 *check;   /* its checksum */
+	__u32 l2_length; /* of the Ethernet header and VLAN tags */
+	__u32 l3_length; /* as the IP header says, checked against the buffer */
+	__u32 ports;     /* source and destination as they lie in the packet */
+	__u8 proto;      /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 tcp_flags;  /* 0 of UDP */
+	int action;      /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
+};
+
+/* A port and a protocol as the second word of a VIP key, in one store: smaller stores stall its reader. */
+static __always_inline __u32 endpoint_word(__be16 port, __u8 proto)
+{
+	return port | (__u32)proto << 16;
+}
+
+static __always_inline __be16 source_port(const struct packet *pkt)
+{
+	return pkt->ports & 0xffff;
+}
+
+static __always_inline __be16 dest_port(const struct packet *pkt)
+{
+	return pkt->ports >> 16;
+}
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words of keys are put together as little endian");
+
+#endif

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Parsing: Ethernet, up to two VLAN tags, IPv4 with options or IPv6 with extension headers, the
+ * fixed part of TCP or UDP. Fills `struct packet` or says why not; nothing is written and nothing
+ * falls through. Lengths are checked against the whole buffer, fragments of a multi-buffer frame
+ * included, which have to be asked for (7 ns) only where the linear part is shorter than the packet.
+ */
+#ifndef TIDEGATE_PARSE_H
+#define TIDEGATE_PARSE_H
+
+#include "packet.h"
+
+#define MAX_VLAN_TAGS         2
+#define MAX_EXTENSION_HEADERS 6
+#define TCP_FLAGS_OFFSET      13
+#define IP_MORE_FRAGMENTS     0x2000
+#define IP_FRAGMENT_OFFSET    0x1fff
+#define IP6_MORE_FRAGMENTS    0x0001
+#define IP6_FRAGMENT_OFFSET   0xfff8
+
+struct vlan_tag {
+	__be16 tci;
+	__be16 ether_type;
+};
+
+/* The first bytes of any IPv6 extension header; of a routing and a fragment header, too. */
+struct extension {
+	__u8 next;
+	__u8 length;
+	union {
+		__be16 fragment;
+		struct {
+			__u8 routing_type;
+			__u8 segments_left;
+		};
+	};
+	__u32 rest;
+};
+
+static __always_inline void *packet_end(const struct xdp_md *ctx)
+{
+	return (void *)(long)ctx->data_end;
+}
+
+/* The EtherType behind the VLAN tags, or 0 if the frame ends before it. */
+static __always_inline __be16 parse_ethernet(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ethhdr *eth = (void *)(long)ctx->data;
+	struct vlan_tag *tag = (void *)(eth + 1);
+	__be16 ether_type;
+
+	if ((void *)tag > packet_end(ctx))
+		return 0;
+	pkt->eth = eth;
+	pkt->l2_length = sizeof(*eth);
+	ether_type = eth->h_proto;
+#pragma unroll
+	for (int i = 0; i < MAX_VLAN_TAGS; i++) {
+		if (likely(ether_type != bpf_htons(ETH_P_8021Q) &&
+			   ether_type != bpf_htons(ETH_P_8021AD)))
+			break;
+		if ((void *)(tag + 1) > packet_end(ctx))
+			return 0;
+		ether_type = tag->ether_type;
+		tag++;
+		pkt->l2_length += sizeof(*tag);
+	}
+	pkt->l3 = tag;
+	return ether_type;
+}
+
+/* Does the buffer hold all the bytes that the IP header speaks of? */
+static __always_inline bool is_whole(struct xdp_md *ctx, const struct packet *pkt)
+{
+	if (likely(pkt->l3 + pkt->l3_length <= packet_end(ctx)))
+		return true;
+	return bpf_xdp_get_buff_len(ctx) >= pkt->l2_length + pkt->l3_length;
+}
+
+/* TCP's or UDP's header, which starts `offset` bytes into the IP packet. */
+static __always_inline enum tg_reason parse_transport(
+	struct xdp_md *ctx, struct packet *pkt, __u32 offset)
+{
+	struct tcphdr *tcp = pkt->l3 + offset;
+	struct udphdr *udp = pkt->l3 + offset;
+	bool is_tcp = pkt->proto == IPPROTO_TCP;
+
+	if (!is_tcp && pkt->proto != IPPROTO_UDP)
+		return TG_REASON_OTHER_PROTOCOL;
+	if (pkt->l3_length < offset + (is_tcp ? sizeof(*tcp) : sizeof(*udp)))
+		return TG_REASON_BAD_HEADER;
+	if (!is_whole(ctx, pkt))
+		return TG_REASON_TRUNCATED;
+	if ((void *)(udp + 1) > packet_end(ctx))
+		return TG_REASON_TRUNCATED;
+	pkt->l4 = &udp->source;
+	pkt->ports = *(__u32 *)udp;
+	pkt->check = &udp->check;
+	pkt->tcp_flags = 0;
+	if (is_tcp) {
+		if ((void *)(tcp + 1) > packet_end(ctx))
+			return TG_REASON_TRUNCATED;
+		pkt->check = &tcp->check;
+		pkt->tcp_flags = ((__u8 *)tcp)[TCP_FLAGS_OFFSET];
+	}
+	return TG_REASON_NONE;
+}
+
+static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct iphdr *ip = pkt->ip4;
+	__u32 header;
+
+	if ((void *)(ip + 1) > packet_end(ctx))
+		return TG_REASON_TRUNCATED;
+	header = ip->ihl * 4;
+	pkt->l3_length = bpf_ntohs(ip->tot_len);
+	if (ip->version != 4 || header < sizeof(*ip) || pkt->l3_length < header)
+		return TG_REASON_BAD_HEADER;
+	if (ip->frag_off & bpf_htons(IP_MORE_FRAGMENTS | IP_FRAGMENT_OFFSET))
+		return TG_REASON_FRAGMENT;
+	pkt->proto = ip->protocol;
+	return parse_transport(ctx, pkt, header);
+}
+
+/* What the walk over extension headers found, in one register. */
+#define WALKED(reason, proto, offset) ((__u64)(reason) << 32 | (__u32)(proto) << 16 | (offset))
+#define WALKED_REASON(walked)         ((walked) >> 32)
+#define WALKED_PROTO(walked)          ((walked) >> 16 & 0xff)
+#define WALKED_OFFSET(walked)         ((walked) & 0x3fff)
+
+/*
+ * Walks from the header `next` that follows a fixed IPv6 header at `ip` to the first one that is no
+ * extension. A routing header with segments left is not walked over: this is not its destination.
+ * A fragment header with neither an offset nor more to come is (RFC 6946).
+ */
+static __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 l2_length, __u32 next)
+{
+	void *end = packet_end(ctx);
+	void *l3 = (void *)(long)ctx->data + (l2_length & 0xff);
+	__u32 offset = sizeof(struct ipv6hdr);
+
+	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+		struct extension *ext = l3 + offset;
+
+		switch (next) {
+		case IPPROTO_HOPOPTS:
+		case IPPROTO_DSTOPTS:
+		case IPPROTO_ROUTING:
+		case IPPROTO_FRAGMENT:
+		case IPPROTO_AH:
+			break;
+		default:
+			return WALKED(TG_REASON_NONE, next, offset);
+		}
+		if ((void *)(ext + 1) > end)
+			return WALKED(TG_REASON_TRUNCATED, 0, 0);
+		if (next == IPPROTO_ROUTING && ext->segments_left)
+			return WALKED(TG_REASON_EXTENSION, 0, 0);
+		if (next == IPPROTO_FRAGMENT &&
+			(ext->fragment & bpf_htons(IP6_MORE_FRAGMENTS | IP6_FRAGMENT_OFFSET)))
+			return WALKED(TG_REASON_FRAGMENT, 0, 0);
+		if (next == IPPROTO_FRAGMENT)
+			offset += sizeof(*ext);
+		else if (next == IPPROTO_AH)
+			offset += (ext->length + 2) * 4;
+		else
+			offset += (ext->length + 1) * 8;
+		next = ext->next;
+	}
+	return WALKED(TG_REASON_EXTENSION, 0, 0);
+}
+
+static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct packet *pkt)
+{
+	struct ipv6hdr *ip = pkt->ip6;
+	__u64 walked;
+
+	if ((void *)(ip + 1) > packet_end(ctx))
+		return TG_REASON_TRUNCATED;
+	if (ip->version != 6)
+		return TG_REASON_BAD_HEADER;
+	pkt->l3_length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
+	pkt->proto = ip->nexthdr;
+	if (likely(pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP))
+		return parse_transport(ctx, pkt, sizeof(*ip));
+	walked = walk_extensions(ctx, pkt->l2_length, pkt->proto);
+	if (WALKED_REASON(walked))
+		return WALKED_REASON(walked);
+	pkt->proto = WALKED_PROTO(walked);
+	return parse_transport(ctx, pkt, WALKED_OFFSET(walked));
+}
+
+static __always_inline enum tg_reason parse_ip(struct xdp_md *ctx, struct packet *pkt, const bool v6)
+{
+	return v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
+}
+
+#endif
