@@ -1,0 +1,7 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "bounded.h"
+
+void tg_bounded_install(lua_State *L)
+{
+	(void)L;
+}

@@ -1,0 +1,24 @@
+--- The `tg` table: what operators' scripts and programs call. Submodules load when first used.
+local task = require "tidegate.task"
+
+local submodules = {
+  log = "tidegate.log",
+  net = "tidegate.net",
+}
+
+local tg = {
+  spawn = task.spawn,
+  sleep = task.sleep,
+  every = task.every,
+  after = task.after,
+  timeout = task.timeout,
+}
+
+return setmetatable(tg, {
+  __index = function(self, name)
+    local module = submodules[name]
+    if not module then return nil end
+    self[name] = require(module)
+    return self[name]
+  end,
+})
