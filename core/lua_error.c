@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "lua_error.h"
+
+#include <string.h>
+
+int tg_lua_refuse(lua_State *L, int code, const struct tg_error *error)
+{
+	const char *name = strerrorname_np(-code);
+
+	lua_pushnil(L);
+	lua_pushstring(L, error->text);
+	lua_pushstring(L, name ? name : "EUNKNOWN");
+	return 3;
+}

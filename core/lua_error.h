@@ -1,0 +1,13 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* How bindings tell scripts that the environment refuses (misuse raises an error instead). */
+#ifndef TG_LUA_ERROR_H
+#define TG_LUA_ERROR_H
+
+#include <lua.h>
+
+#include "error.h"
+
+/* Pushes nil, the text, and the name of a negative errno ("ENOENT"); returns 3. */
+int tg_lua_refuse(lua_State *L, int code, const struct tg_error *error);
+
+#endif
