@@ -9,9 +9,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lua_error.h"
+#include "refuse.h"
 #include "lua_prog.h"
-#include "lua_value.h"
+#include "value_lua.h"
 #include "map.h"
 
 #define MAP	   "tidegate.map"

@@ -17,7 +17,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "lua_error.h"
+#include "refuse.h"
 #include "pinned.h"
 
 #define OUTPUT_ROOM (128 << 10)	/* bytes: the largest packet, and what a program may add to it */

@@ -2,7 +2,7 @@
 /*
  * Types of values in BPF maps, flat and ready to use. A type comes from BTF (tg_type_from_btf, in
  * value_btf.c) or from its short text (tg_type_parse, "u32"), once per map; after that reading or writing a value
- * walks no BTF. What a type looks like in Lua is told in lua/meta/map.lua and done in lua_value.c.
+ * walks no BTF. What a type looks like in Lua is told in lua/meta/map.lua and done in value_lua.c.
  *
  * Typedefs and qualifiers are resolved; but `__be16`, `__be32` and `__be64` stay what they say, so
  * that a port reads as 80 and not as 20480. The fields of anonymous structs and unions belong to the

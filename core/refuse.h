@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* How bindings tell scripts that the environment refuses (misuse raises an error instead). */
-#ifndef TG_LUA_ERROR_H
-#define TG_LUA_ERROR_H
+#ifndef TG_REFUSE_H
+#define TG_REFUSE_H
 
 #include <lua.h>
 

@@ -4,8 +4,8 @@
  * what. Misuse raises an error at the caller's line that begins with the path to the culprit:
  * `value.flows[2].port: 70000 does not fit u16 (0 to 65535)`.
  */
-#ifndef TG_LUA_VALUE_H
-#define TG_LUA_VALUE_H
+#ifndef TG_VALUE_LUA_H
+#define TG_VALUE_LUA_H
 
 #include <lua.h>
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#include "lua_error.h"
+#include "refuse.h"
 
 #include <string.h>
 

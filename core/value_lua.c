@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#include "lua_value.h"
+#include "value_lua.h"
 
 #include <lauxlib.h>
 #include <math.h>
