@@ -20,7 +20,7 @@ set -uo pipefail
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 TIDEGATE=${TIDEGATE:-$ROOT/build/tidegate}
-INSTANCE=test-$(basename "$0" _test.sh)-$$
+INSTANCE=$(basename "$0" _test.sh)-$$
 WORK=$(mktemp -d /tmp/tidegate-test.XXXXXX)
 DAEMON=
 DAEMON_LOG=$WORK/daemon.log
@@ -144,10 +144,15 @@ daemon_spawn()	# FILE… [OPTION…], not waiting for it to answer
 	DAEMON=$!
 }
 
-daemon_start()	# the same; a daemon that does not answer ends the test
+daemon_answers()	# or has ended, so that nobody waits for it
+{
+	tg status || ! kill -0 "$DAEMON"
+}
+
+daemon_start()	# as daemon_spawn; a daemon that does not answer ends the test
 {
 	daemon_spawn "$@"
-	if ! wait_for 10 tg status; then
+	if ! wait_for 10 daemon_answers || ! kill -0 "$DAEMON" 2>/dev/null; then
 		not_ok "the daemon answers" "$(tail -n 20 "$DAEMON_LOG")"
 		exit 1
 	fi
