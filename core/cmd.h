@@ -10,11 +10,14 @@ enum tg_exit {
 	TG_EXIT_OK = 0,
 	TG_EXIT_NO = 1,			/* the answer is no, or a faulty script */
 	TG_EXIT_USAGE = 2,
-	TG_EXIT_ENVIRONMENT = 3,	/* privilege, kernel, device */
+	TG_EXIT_ENVIRONMENT = 3,	/* privilege, kernel, device, no daemon */
 	TG_EXIT_CHANGES = 4,		/* check: the plan has changes */
 };
 
+int tg_cmd_eval(int argc, char **argv);
 int tg_cmd_lua(int argc, char **argv);
+int tg_cmd_reload(int argc, char **argv);
+int tg_cmd_status(int argc, char **argv);
 int tg_cmd_test(int argc, char **argv);
 int tg_cmd_version(int argc, char **argv);
 
