@@ -9,10 +9,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "refuse.h"
 #include "lua_prog.h"
-#include "value_lua.h"
 #include "map.h"
+#include "refuse.h"
+#include "value_lua.h"
 
 #define MAP	   "tidegate.map"
 #define ITERATION  "tidegate.map.iteration"

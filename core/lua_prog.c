@@ -17,8 +17,8 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "refuse.h"
 #include "pinned.h"
+#include "refuse.h"
 
 #define OUTPUT_ROOM (128 << 10)	/* bytes: the largest packet, and what a program may add to it */
 
@@ -204,9 +204,9 @@ static int refuse(lua_State *L, int err, const struct run *run)
 		tg_fail(&error, err, "the kernel refuses the packet (%u bytes), an option, or the "
 			"context (does the interface have that receive queue?)",
 			run->opts.data_size_in);
-	else if (err == -EINVAL)
-		tg_fail(&error, err, "the kernel refuses the packet (%u bytes: more than a page "
-			"needs xdp.frags) or an option", run->opts.data_size_in);
+	else if (err == -EINVAL || err == -ENOMEM)
+		tg_fail(&error, err, "the kernel refuses the packet (%u bytes; a TC program's has to "
+			"fit a page, an XDP program's 17) or an option", run->opts.data_size_in);
 	else
 		tg_fail(&error, err, "%s", strerror(-err));
 	return tg_lua_refuse(L, err, &error);

@@ -199,7 +199,7 @@ static _Noreturn void wrong_type(lua_State *L, const struct place *place, const 
 	misuse(L, place, "%s expected, got %s", expected, luaL_typename(L, index));
 }
 
-/* Pushes the names joined with ", "; `at(names, i)` gives one. */
+/* Pushes the names of an enum or a record's fields, joined with ", ". */
 static const char *push_names(lua_State *L, const struct tg_type *type)
 {
 	luaL_Buffer b;
@@ -348,6 +348,7 @@ static const struct tg_field *check_field(lua_State *L, int index, const struct 
 	size_t length;
 	const char *name;
 
+	index = lua_absindex(L, index);
 	if (lua_type(L, index) != LUA_TSTRING)	/* and lua_tolstring() would upset lua_next() */
 		misuse(L, place, "unknown field %s (fields: %s)", luaL_tolstring(L, index, NULL),
 			push_names(L, type));

@@ -3,7 +3,9 @@ local task = require "tidegate.task"
 
 local submodules = {
   log = "tidegate.log",
+  map = "tidegate.core.map",
   net = "tidegate.net",
+  prog = "tidegate.core.prog",
 }
 
 local tg = {
