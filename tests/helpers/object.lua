@@ -22,7 +22,8 @@ function object.load(name)
   local dir = run "mktemp -d /tmp/tidegate_spec_XXXXXX" -- libbpf takes no dot in a pin's path
   run("mount -t bpf bpf " .. dir)
   local self = setmetatable({ dir = dir, maps = dir .. "/maps", progs = dir .. "/progs" }, { __index = object })
-  local ok, err = pcall(run, ("bpftool prog loadall %s/%s.bpf.o %s pinmaps %s"):format(build, name, self.progs, self.maps))
+  local command = ("bpftool prog loadall %s/%s.bpf.o %s pinmaps %s"):format(build, name, self.progs, self.maps)
+  local ok, err = pcall(run, command)
   if ok then return self end
   self:close()
   error(err, 2)

@@ -88,7 +88,8 @@ describe("a program", function()
   end)
 
   it("that can't be opened is told why, and a closed one says so", function()
-    assert.same({ nil, kinds.maps .. "/array: a pinned map, not a prog", "EINVAL" }, { prog.open(kinds.maps .. "/array") })
+    local array = kinds.maps .. "/array"
+    assert.same({ nil, array .. ": a pinned map, not a prog", "EINVAL" }, { prog.open(array) })
     assert.equal("ENOENT", select(3, prog.open(kinds.progs .. "/none")))
     local p = open "pass"
     assert.equal('program "pass"', tostring(p))
