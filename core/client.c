@@ -186,7 +186,7 @@ static int send_and_copy_answer(struct tg_client *client, int argc, char *const 
 	unblocked = old_mask;
 	sigdelset(&unblocked, SIGINT);
 	code = send_request(client, argc, argv);
-	if (!code)
+	if (!code || code == -EPIPE)	/* a daemon that refuses says why before it closes */
 		code = copy_answer(client, &unblocked);
 	sigaction(SIGINT, &old_action, NULL);
 	sigprocmask(SIG_SETMASK, &old_mask, NULL);

@@ -2,6 +2,7 @@
 local task = require "tidegate.task"
 
 local submodules = {
+  inspect = "tidegate.inspect",
   log = "tidegate.log",
   map = "tidegate.core.map",
   net = "tidegate.net",
