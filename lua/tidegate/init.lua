@@ -6,6 +6,7 @@ local submodules = {
   log = "tidegate.log",
   map = "tidegate.core.map",
   net = "tidegate.net",
+  packet = "tidegate.packet",
   prog = "tidegate.core.prog",
 }
 

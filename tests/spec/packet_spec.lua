@@ -28,7 +28,7 @@ describe("an address", function()
   end)
 
   it("is forgotten when too many others came, and found again", function()
-    for i = 0, 20000 do
+    for i = 0, 9000 do
       local text = ("10.%d.%d.%d"):format(i >> 16, i >> 8 & 255, i & 255)
       assert.equal(text, addr.ip(text).text)
     end
@@ -175,7 +175,7 @@ describe("a built packet", function()
   it("costs at most 300 times what packing one header does", function()
     local function time(f)
       local start = os.clock()
-      for i = 1, 5000 do f(i) end
+      for i = 1, 1000 do f(i) end
       return os.clock() - start
     end
     local floor = time(function(i) return string.pack(">I2I2I4I4BBI2I2I2", 1, 2, i, 4, 5, 6, 7, 8, 9) end)
