@@ -82,4 +82,7 @@ TG_MAP(instance, ARRAY, 1, __u32, struct tg_instance, 0);
 TG_MAP(services, ARRAY, TG_MAX_SERVICES, __u32, struct tg_service_info, 0);
 TG_MAP(backend_owners, ARRAY, TG_MAX_BACKENDS, __u32, struct tg_backend_owner, 0);
 
+/* Not a map, though also what makes an object loadable. */
+char LICENSE[] SEC("license") = "GPL";
+
 #endif

@@ -143,7 +143,7 @@ struct tg_counter {
  * clears what has not been seen for TG_ENTRY_IDLE_EPOCHS.
  */
 #define TG_LINE_ENTRIES  8
-#define TG_DEFAULT_LINES 65536 /* 4 MiB */
+#define TG_DEFAULT_LINES 8192 /* 512 KiB: beyond the second level cache a look costs 80 ns more */
 struct tg_line {
 	__u64 entry[TG_LINE_ENTRIES];
 } __attribute__((aligned(64)));

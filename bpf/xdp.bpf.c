@@ -49,5 +49,3 @@ int tidegate_xdp(struct xdp_md *ctx)
 		return verdict(&pkt, TG_REASON_NOT_IP);
 	}
 }
-
-char LICENSE[] SEC("license") = "GPL";
