@@ -14,6 +14,7 @@
 #define ENOTSUPP  524		/* the kernel's own; not in libc */
 #define SET_CHUNK (1u << 16)	/* keys a system call */
 #define RETRIES	  4		/* of a batch that was interrupted */
+#define PAGE_ROOM (4u << 20)	/* bytes of values in a cursor's page */
 
 /* ---- kinds ---- */
 
@@ -374,6 +375,8 @@ int tg_map_cursor_open(struct tg_map_cursor *cursor, struct tg_map *map, uint32_
 			tg_map_kind(map));
 	cursor->map = map;
 	cursor->room = room < map->info.max_entries ? room : map->info.max_entries;
+	if (cursor->room > PAGE_ROOM / map->value_bytes)
+		cursor->room = PAGE_ROOM / map->value_bytes + 1;
 	cursor->left = map->info.max_entries;
 	cursor->token = calloc(1, map->info.key_size + sizeof(uint64_t));
 	err = cursor->token ? fill(cursor, &cursor->page[0], error)

@@ -74,7 +74,7 @@ struct tg_map_cursor {
 	struct tg_map *map;
 	struct tg_map_page page[2];
 	void *token;		/* where the kernel goes on */
-	uint32_t room;		/* keys a page */
+	uint32_t room;		/* keys a page, fewer than asked for if the values are large */
 	uint32_t left;		/* keys that may still come */
 	uint8_t filled;		/* which page was read last */
 	bool started, ended;

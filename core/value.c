@@ -165,7 +165,7 @@ static struct tg_type *scalar_by_name(struct tg_types *types, const char *name, 
 	return NULL;
 }
 
-/* A count from 1 to 2^20 that ends in `end` and then the text; 0 if it is not one. */
+/* A count from 1 to TG_TYPE_MAX_SIZE that ends in `end` and then the text; 0 if it is not one. */
 static uint32_t parse_count(const char *text, const char *end)
 {
 	char *after;
@@ -174,7 +174,7 @@ static uint32_t parse_count(const char *text, const char *end)
 	if (*text < '0' || *text > '9')
 		return 0;
 	count = strtoul(text, &after, 10);
-	return strcmp(after, end) || count > 1 << 20 ? 0 : count;
+	return strcmp(after, end) || count > TG_TYPE_MAX_SIZE ? 0 : count;
 }
 
 int tg_type_parse(struct tg_types *types, const char *text, const struct tg_type **type,

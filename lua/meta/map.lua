@@ -71,7 +71,7 @@ function Map:pop(key) end
 function Map:sum(key) end
 
 --- Iterates over key and value; `pairs(m)` does the same. Keys may be deleted on the way. Values are
---- read up to 512 keys ahead. A read that the kernel refuses raises an error.
+--- read up to 512 keys ahead (fewer if they are large). A read that the kernel refuses raises an error.
 ---@return fun(): any, any
 function Map:pairs() end
 

@@ -375,6 +375,18 @@ describe("a whole map", function()
     assert.equal(800, seen)
   end)
 
+  it("of large values is read too", function()
+    local path = kinds:plain_map("huge", "type array key 4 value 3000000 entries 5")
+    local m <close> = assert(map.open(path, { value = "bytes:3000000" }))
+    local value, seen = ("v"):rep(3000000), 0
+    for i = 0, 4 do assert.is_true(m:set(i, value)) end
+    for _, v in m:pairs() do
+      seen = seen + 1
+      assert.is_true(v == value)
+    end
+    assert.equal(5, seen)
+  end)
+
   it("without batches in the kernel is set and read one by one", function()
     local path = kinds:plain_map("devices", "type devmap_hash key 4 value 4 entries 700")
     local m <close> = assert(map.open(path, { key = "u32", value = "u32" }))
@@ -496,6 +508,19 @@ describe("what can't be opened", function()
     refused("pointing", "value.inside.address: a pointer", 16)
     local m <close> = open("locked", { value = "bytes:8" })
     assert.equal("u32", m:info().key)
+  end)
+
+  it("is told: BTF of others without CAP_SYS_ADMIN, where types help", function()
+    local script = kinds.dir:gsub("%W", "_")
+    script = "/tmp/" .. script .. ".lua"
+    local file = assert(io.open(script, "w"))
+    file:write "local m = tg.map.open print(m(arg[1])) print(m(arg[1], { key = 'u32', value = 'u64' }))"
+    file:close()
+    local text = object.run(("setpriv --bounding-set=-sys_admin $(readlink /proc/$PPID/exe) lua %s %s/large")
+      :format(script, kinds.maps))
+    os.remove(script)
+    assert.equal("nil\treading the map's BTF needs CAP_SYS_ADMIN "
+      .. '(or give the types: { key = "bytes:4", value = "bytes:8" })\tEPERM\nmap "large" (hash)', text)
   end)
 
   it("is told: nothing there, not a map, no BPF file system", function()

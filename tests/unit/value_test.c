@@ -178,9 +178,9 @@ static void types_by_text_have_the_sizes_they_say(void)
 		const char *text;
 		uint32_t size;
 	} good[] = { { "u8", 1 }, { "i64", 8 }, { "be32", 4 }, { "bool", 1 }, { "f32", 4 },
-		{ "f64", 8 }, { "chars:5", 5 }, { "bytes:1048576", 1048576 }, { "u16[3]", 6 } };
+		{ "f64", 8 }, { "chars:5", 5 }, { "bytes:16777216", 16777216 }, { "u16[3]", 6 } };
 	static const char *const bad[] = { "", "u", "u7", "u128", "be8", "bytes", "bytes:",
-		"bytes:0", "bytes:-1", "bytes:1x", "bytes:99999999", "u8[", "u8[]", "u8[2", "u8[2]x",
+		"bytes:0", "bytes:-1", "bytes:1x", "bytes:1073741825", "u64[1073741824]", "u8[", "u8[]", "u8[2", "u8[2]x",
 		"bytes:2[3]", " u8", "u8 " };
 	const struct tg_type *type;
 
