@@ -369,8 +369,8 @@ describe("a whole map", function()
     local seen = 0
     for k, v in m:pairs() do
       assert.equal(v, k.address[3] * 256 + k.address[4])
-      m:delete(k)
       seen = seen + 1
+      if seen % 2 == 0 then assert.is_true(m:delete(k)) end -- the last of a page of 256 too
     end
     assert.equal(800, seen)
   end)
