@@ -14,6 +14,7 @@ enum tg_exit {
 	TG_EXIT_CHANGES = 4,		/* check: the plan has changes */
 };
 
+int tg_cmd_doctor(int argc, char **argv);
 int tg_cmd_eval(int argc, char **argv);
 int tg_cmd_lua(int argc, char **argv);
 int tg_cmd_reload(int argc, char **argv);
