@@ -42,7 +42,7 @@ const volatile __u32 line_count = TG_DEFAULT_LINES; /* elements of `lines` */
 TG_MAP(vips4, HASH, TG_MAX_VIPS, struct tg_vip4_key, struct tg_vip, 0);
 TG_MAP(vips6, HASH, TG_MAX_VIPS, struct tg_vip6_key, struct tg_vip, 0);
 
-/* A ring of slots for each service and family (TG_RING), each of its own size. */
+/* A ring of slots for each service and family, each of its own size. */
 struct ring {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, TG_DEFAULT_SLOTS);
@@ -78,7 +78,7 @@ TG_MAP(reply_counters, PERCPU_ARRAY, TG_MAX_BACKENDS, __u32, struct tg_counter, 
 TG_MAP(reasons, PERCPU_ARRAY, TG_REASON_COUNT, __u32, __u64, 0);
 
 /* The controller's own, kept beside the rest for the next one: the programs never read them. */
-TG_MAP(instance, ARRAY, 1, __u32, struct tg_instance, 0);
+TG_MAP(instance, ARRAY, 1, __u32, struct tg_instance_record, 0);
 TG_MAP(services, ARRAY, TG_MAX_SERVICES, __u32, struct tg_service_info, 0);
 TG_MAP(backend_owners, ARRAY, TG_MAX_BACKENDS, __u32, struct tg_backend_owner, 0);
 

@@ -47,7 +47,7 @@ struct tg_vip6_key {
 };
 
 struct tg_vip {
-	__u32 ring;    /* index into `rings`; see TG_RING */
+	__u32 ring;    /* index into `rings` */
 	__u32 slots;   /* of that ring, a prime */
 	__u32 service; /* index into `service_counters` and `services` */
 	__u8 mode;     /* enum tg_mode */
@@ -55,8 +55,8 @@ struct tg_vip {
 	__u16 pad;
 };
 
-/* A service has a ring for each family; `rings` is an array of maps with one mmapable array each. */
-#define TG_RING(service, is_v6) ((service) * 2 + !!(is_v6))
+/* A service has a ring for each family that it has VIPs of; `rings` is an array of maps, each one mapped array. */
+#define TG_MAX_RINGS (2 * TG_MAX_SERVICES)
 
 /*
  * A slot of a ring: {home:32, next:31, T:1}, read and written as one aligned 64-bit word.
@@ -204,7 +204,7 @@ enum tg_reason {
  * What a later daemon needs to adopt this instance: array `instance` (one element), and an element
  * a service in array `services`, by service index.
  */
-struct tg_instance {
+struct tg_instance_record {
 	__u32 abi;      /* TG_ABI_VERSION */
 	__u32 features; /* TG_FEATURE_* that the attached program was specialised for */
 	__u64 seed[2];  /* key of the flow hash */
@@ -219,11 +219,11 @@ struct tg_instance {
 
 struct tg_service_info {
 	char name[TG_NAME_SIZE]; /* empty: this index is free */
-	__u32 slots;
+	__u32 slots;             /* as declared; 0: by the number of backends */
 	__u8 mode;
 	__u8 fail;
-	__u8 rings; /* bit 0: an IPv4 ring, bit 1: an IPv6 ring */
-	__u8 pad;
+	__u16 pad;
+	__u32 ring[2]; /* index + 1 in `rings` for IPv4 and IPv6; 0: none */
 };
 
 enum tg_admin { TG_ADMIN_READY, TG_ADMIN_DRAIN, TG_ADMIN_MAINT };
@@ -233,8 +233,9 @@ struct tg_backend_owner {
 	__u32 service; /* index + 1; 0: this index is free */
 	__u32 weight;
 	__u8 admin;  /* enum tg_admin */
-	__u8 health; /* enum tg_health as last published */
-	__u16 pad;
+	__u8 health; /* enum tg_health (core/health.h) as last published */
+	__u8 backup; /* serves only when no other backend lives */
+	__u8 pad;
 	__u32 pad2;
 	__s64 since; /* seconds since 1970: when the state began */
 };
@@ -250,8 +251,8 @@ static_assert(sizeof(struct tg_reverse4) == 16, "abi");
 static_assert(sizeof(struct tg_reverse6) == 28, "abi");
 static_assert(sizeof(struct tg_line) == 64, "abi");
 static_assert(sizeof(struct tg_route) == 24, "abi");
-static_assert(sizeof(struct tg_instance) == 112, "abi");
-static_assert(sizeof(struct tg_service_info) == 72, "abi");
+static_assert(sizeof(struct tg_instance_record) == 112, "abi");
+static_assert(sizeof(struct tg_service_info) == 80, "abi");
 static_assert(sizeof(struct tg_backend_owner) == 24, "abi");
 #endif
 

@@ -1,0 +1,440 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "datapath.h"
+
+#include "flow_hash.h"
+#include "pins.h"
+
+#include "xdp.skel.h"
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+static const char *const map_names[] = {
+#define MAP_NAME(symbol, name) [TG_MAP_##symbol] = #name,
+	TG_MAPS(MAP_NAME)
+#undef MAP_NAME
+};
+
+/* The maps that only nat needs. */
+static bool is_nat_map(enum tg_map map)
+{
+	return map >= TG_MAP_REVERSE4 && map <= TG_MAP_LINES;
+}
+
+/* libbpf's last warning: more telling than an errno. One loader at a time, so one buffer. */
+static char last_warning[256];
+
+static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
+{
+	char line[sizeof(last_warning)];
+
+	if (level != LIBBPF_WARN)
+		return 0;
+	vsnprintf(line, sizeof(line), format, args);
+	line[strcspn(line, "\n")] = 0;
+	if (getenv("TIDEGATE_LIBBPF_LOG"))
+		fprintf(stderr, "%s\n", line);
+	memcpy(last_warning, line, sizeof(line));
+	return 0;
+}
+
+static int read_instance(int fd, struct tg_instance_record *info)
+{
+	struct bpf_map_info map_info = { 0 };
+	__u32 size = sizeof(map_info), zero = 0;
+
+	if (bpf_obj_get_info_by_fd(fd, &map_info, &size))
+		return -errno;
+	if (map_info.value_size != sizeof(*info))
+		return -EPROTO; /* another version's */
+	return bpf_map_lookup_elem(fd, &zero, info) ? -errno : 0;
+}
+
+/* Tells what is pinned: 0 ours, -ENOENT nothing, -EPROTO another ABI's, -EEXIST not ours. */
+static int inspect_pins(const char *dir, const char *instance, struct tg_instance_record *info)
+{
+	char path[192];
+	int fd, result;
+
+	if (access(dir, F_OK))
+		return errno == ENOENT ? -ENOENT : -errno;
+	snprintf(path, sizeof(path), "%s/maps/instance", dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return errno == ENOENT ? (tg_pins_empty(dir) ? -ENOENT : -EEXIST) : -errno;
+	result = read_instance(fd, info);
+	close(fd);
+	if (result)
+		return result;
+	if (info->abi == 0)
+		return -ENOENT; /* a daemon died between making the maps and owning them */
+	if (info->abi != TG_ABI_VERSION)
+		return -EPROTO;
+	return strncmp(info->name, instance, sizeof(info->name)) ? -EEXIST : 0;
+}
+
+static int not_ours(const char *dir, struct tg_error *error)
+{
+	return tg_fail(error, -EEXIST, "%s holds pins that are not this instance's: remove them or name another --instance", dir);
+}
+
+static int draw_seed(__u64 seed[2])
+{
+	return getrandom(seed, 2 * sizeof(*seed), 0) == 2 * sizeof(*seed) ? 0 : -EIO;
+}
+
+static __u64 current_netns(void)
+{
+	struct stat st;
+
+	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
+}
+
+int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 seed[2],
+	bool *replaced, struct tg_error *error)
+{
+	struct tg_instance_record info;
+	int result;
+
+	memset(dp, 0, sizeof(*dp));
+	memset(dp->maps, 0xff, sizeof(dp->maps));
+	dp->program = -1;
+	*replaced = false;
+	libbpf_set_print(keep_warning);
+	snprintf(dp->dir, sizeof(dp->dir), TG_PIN_DIR "/%s", instance);
+	result = tg_instance_need_bpffs(error);
+	if (result)
+		return result;
+	result = inspect_pins(dp->dir, instance, &info);
+	if (result == -EEXIST)
+		return not_ours(dp->dir, error);
+	if (result == -EPROTO) {
+		*replaced = true;
+		tg_pins_remove(dp->dir);
+	} else if (result && result != -ENOENT) {
+		return tg_fail(error, result, "can't read the pins in %s: %s", dp->dir, strerror(-result));
+	}
+	dp->adopted = result == 0;
+	dp->info = (struct tg_instance_record){ .abi = TG_ABI_VERSION };
+	if (dp->adopted)
+		dp->info = info;
+	snprintf(dp->info.name, sizeof(dp->info.name), "%s", instance);
+	dp->info.netns = current_netns();
+	if (seed[0] || seed[1])
+		memcpy(dp->info.seed, seed, sizeof(dp->info.seed));
+	else if (!dp->adopted)
+		return draw_seed(dp->info.seed);
+	return 0;
+}
+
+/* Does a pinned map have the shape that the program needs? The kernel adds flags of its own: not compared. */
+static bool fits(int fd, const struct bpf_map *map)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+
+	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
+	       info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+	       info.max_entries == bpf_map__max_entries(map);
+}
+
+/* Reuses the map that is pinned. 1: there is none. */
+static int reuse_map(struct bpf_map *map, const char *path, struct tg_error *error)
+{
+	int fd = bpf_obj_get(path), result;
+
+	if (fd < 0)
+		return errno == ENOENT ? 1 : tg_fail(error, -errno, "can't open %s: %s", path, strerror(errno));
+	if (fits(fd, map))
+		result = bpf_map__reuse_fd(map, fd) ? -errno : 0;
+	else
+		result = tg_fail(error, -EPROTO, "%s has another shape than this version's: `tidegate unload` removes it", path);
+	close(fd);
+	return result;
+}
+
+/* Lets every map be the pinned one, or be made and pinned. */
+static int prepare_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features,
+	struct tg_error *error)
+{
+	char path[192];
+	int result = 0;
+
+	for (int i = 0; result >= 0 && i < TG_MAP_COUNT; i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_names[i]);
+
+		snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_names[i]);
+		result = map ? reuse_map(map, path, error) : -ENOENT;
+		if (result == 1 && is_nat_map(i) && !(features & TG_FEATURE_NAT))
+			bpf_map__set_autocreate(map, false);
+		else if (result == 1)
+			result = bpf_map__set_pin_path(map, path) ? -errno : 0;
+	}
+	return result < 0 ? result : 0;
+}
+
+/* Keeps descriptors of the maps for longer than the skeleton lives. */
+static int keep_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton)
+{
+	for (int i = 0; i < TG_MAP_COUNT; i++) {
+		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_names[i]);
+		int fd = bpf_map__fd(map);
+
+		if (dp->maps[i] >= 0 || fd < 0)
+			continue;
+		dp->maps[i] = dup(fd);
+		if (dp->maps[i] < 0)
+			return -errno;
+		if (i == TG_MAP_LINES)
+			dp->line_count = bpf_map__max_entries(map);
+	}
+	return 0;
+}
+
+static int map_memory(int fd, size_t size, void **out)
+{
+	if (fd < 0 || *out)
+		return 0;
+	*out = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (*out != MAP_FAILED)
+		return 0;
+	*out = NULL;
+	return -errno;
+}
+
+static int map_all(struct tg_datapath *dp)
+{
+	int result;
+
+	result = map_memory(dp->maps[TG_MAP_BACKENDS], TG_MAX_BACKENDS * sizeof(struct tg_backend),
+		(void **)&dp->backends);
+	if (!result)
+		result = map_memory(dp->maps[TG_MAP_CLOCK], sizeof(struct tg_clock), (void **)&dp->clock);
+	if (!result)
+		result = map_memory(dp->maps[TG_MAP_LINES], dp->line_count * sizeof(struct tg_line),
+			(void **)&dp->lines);
+	return result;
+}
+
+static int write_instance(struct tg_datapath *dp)
+{
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(dp->maps[TG_MAP_INSTANCE], &zero, &dp->info, BPF_ANY) ? -errno : 0;
+}
+
+static void tag_of(int program, char tag[16])
+{
+	struct bpf_prog_info info = { 0 };
+	__u32 size = sizeof(info);
+	char text[17];
+
+	memset(tag, 0, 16);
+	if (bpf_obj_get_info_by_fd(program, &info, &size))
+		return;
+	for (int i = 0; i < 8; i++)
+		snprintf(text + 2 * i, 3, "%02x", info.tag[i]);
+	memcpy(tag, text, 16);
+}
+
+static int load_error(int code, struct tg_error *error)
+{
+	if (error->text[0])
+		return code;
+	if (code == -EPERM || code == -EACCES)
+		return tg_fail(error, -EPERM, "no privilege to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", last_warning);
+	return tg_fail(error, code, "the datapath can't be loaded: %s (%s)", last_warning, strerror(-code));
+}
+
+struct relink {
+	struct tg_datapath *dp;
+	int program, result;
+	char device[64];
+};
+
+static void update_link(void *user, const char *device, unsigned int ifindex)
+{
+	struct relink *relink = user;
+	char path[256];
+	int link;
+
+	tg_datapath_link_path(relink->dp, device, path);
+	if (!ifindex || relink->result)
+		return;
+	link = bpf_obj_get(path);
+	if (link < 0 || bpf_link_update(link, relink->program, NULL)) {
+		relink->result = -errno;
+		snprintf(relink->device, sizeof(relink->device), "%.63s", device);
+	}
+	if (link >= 0)
+		close(link);
+}
+
+/* Puts a program in force: on every link first, then as the pin. */
+static int replace_program(struct tg_datapath *dp, int program, struct tg_error *error)
+{
+	struct relink relink = { .dp = dp, .program = program };
+	char path[192], fresh[200];
+
+	tg_datapath_links(dp, update_link, &relink);
+	if (relink.result)
+		return tg_fail(error, relink.result, "the program on %s can't be replaced: %s",
+			relink.device, strerror(-relink.result));
+	snprintf(path, sizeof(path), "%s/program", dp->dir);
+	snprintf(fresh, sizeof(fresh), "%s-new", path);
+	unlink(fresh);
+	if (bpf_obj_pin(program, fresh))
+		return tg_fail(error, -errno, "can't pin %s: %s", fresh, strerror(errno));
+	return rename(fresh, path) ? tg_fail(error, -errno, "can't pin %s: %s", path, strerror(errno)) : 0;
+}
+
+static bool same_program(const struct tg_datapath *dp, const char tag[16], __u32 features)
+{
+	return dp->info.features == features && !memcmp(dp->info.program_tag, tag, 16);
+}
+
+/* The program that is pinned, if it is the one that we would load. */
+static int open_current(const struct tg_datapath *dp, const char tag[16], __u32 features)
+{
+	char path[192];
+
+	if (!same_program(dp, tag, features))
+		return -1;
+	snprintf(path, sizeof(path), "%s/program", dp->dir);
+	return bpf_obj_get(path);
+}
+
+static int put_in_force(struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features,
+	struct tg_error *error)
+{
+	int loaded = bpf_program__fd(skeleton->progs.tidegate_xdp), current, result;
+	char tag[16];
+
+	tag_of(loaded, tag);
+	current = open_current(dp, tag, features);
+	if (current < 0) {
+		result = replace_program(dp, loaded, error);
+		if (result)
+			return result;
+		current = dup(loaded);
+	}
+	if (dp->program >= 0)
+		close(dp->program);
+	dp->program = current;
+	dp->info.features = features;
+	memcpy(dp->info.program_tag, tag, sizeof(tag));
+	result = write_instance(dp);
+	return result ? tg_fail(error, result, "can't write the instance's record: %s", strerror(-result)) : 0;
+}
+
+int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error)
+{
+	struct xdp_bpf *skeleton;
+	int result;
+
+	if (dp->program >= 0 && dp->info.features == features)
+		return 0;
+	error->text[0] = 0;
+	skeleton = xdp_bpf__open();
+	if (!skeleton)
+		return load_error(-errno, error);
+	skeleton->rodata->features = features;
+	tg_flow_key(dp->info.seed, &skeleton->rodata->flow_key);
+	result = tg_pins_make_dirs(dp->dir, error);
+	if (result)
+		goto out;
+	result = prepare_maps(dp, skeleton, features, error);
+	if (!result)
+		result = bpf_object__load_skeleton(skeleton->skeleton);
+	if (!result)
+		result = keep_maps(dp, skeleton);
+	if (!result)
+		result = map_all(dp);
+	result = result ? load_error(result, error) : put_in_force(dp, skeleton, features, error);
+out:
+	xdp_bpf__destroy(skeleton);
+	return result;
+}
+
+struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index)
+{
+	struct tg_counter sum = { 0 }, *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
+
+	if (!values || dp->maps[map] < 0 || bpf_map_lookup_elem(dp->maps[map], &index, values))
+		goto out;
+	for (int i = 0; i < libbpf_num_possible_cpus(); i++) {
+		sum.packets += values[i].packets;
+		sum.bytes += values[i].bytes;
+	}
+out:
+	free(values);
+	return sum;
+}
+
+__u64 tg_datapath_reason(const struct tg_datapath *dp, enum tg_reason reason)
+{
+	__u64 sum = 0, *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
+	__u32 index = reason;
+
+	if (values && dp->maps[TG_MAP_REASONS] >= 0 && !bpf_map_lookup_elem(dp->maps[TG_MAP_REASONS], &index, values))
+		for (int i = 0; i < libbpf_num_possible_cpus(); i++)
+			sum += values[i];
+	free(values);
+	return sum;
+}
+
+void tg_datapath_reset_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index)
+{
+	struct tg_counter *zeros = calloc(libbpf_num_possible_cpus(), sizeof(*zeros));
+
+	if (zeros && dp->maps[map] >= 0)
+		bpf_map_update_elem(dp->maps[map], &index, zeros, BPF_ANY);
+	free(zeros);
+}
+
+static void unmap(void *memory, size_t size)
+{
+	if (memory)
+		munmap(memory, size);
+}
+
+void tg_datapath_close(struct tg_datapath *dp)
+{
+	unmap(dp->backends, TG_MAX_BACKENDS * sizeof(struct tg_backend));
+	unmap(dp->clock, sizeof(struct tg_clock));
+	unmap(dp->lines, dp->line_count * sizeof(struct tg_line));
+	for (int i = 0; i < TG_MAP_COUNT; i++)
+		if (dp->maps[i] >= 0)
+			close(dp->maps[i]);
+	if (dp->program >= 0)
+		close(dp->program);
+	memset(dp->maps, 0xff, sizeof(dp->maps));
+	dp->program = -1;
+}
+
+int tg_datapath_unload(const char *instance, struct tg_error *error)
+{
+	struct tg_instance_record info;
+	char dir[128];
+	int result;
+
+	snprintf(dir, sizeof(dir), TG_PIN_DIR "/%s", instance);
+	result = inspect_pins(dir, instance, &info);
+	if (result == -EEXIST)
+		return not_ours(dir, error);
+	if (result == -ENOENT && access(dir, F_OK))
+		return tg_fail(error, -ENOENT, "nothing is loaded for instance %s", instance);
+	if (result && result != -EPROTO && result != -ENOENT)
+		return tg_fail(error, result, "can't read the pins in %s: %s", dir, strerror(-result));
+	result = tg_pins_remove(dir);
+	return result ? tg_fail(error, result, "can't remove %s: %s", dir, strerror(-result)) : 0;
+}

@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The datapath's rings: one mapped slot table a service and family (see datapath.h). */
+#include "datapath.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static void ring_path(const struct tg_datapath *dp, __u32 index, char path[192])
+{
+	snprintf(path, 192, "%s/rings/%u", dp->dir, index);
+}
+
+static int map_slots(struct tg_ring *ring)
+{
+	void *memory = mmap(NULL, ring->size * sizeof(__u64), PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+
+	if (memory == MAP_FAILED)
+		return -errno;
+	ring->slots = memory;
+	return 0;
+}
+
+int tg_ring_create(struct tg_datapath *dp, __u32 index, __u32 size, struct tg_ring *ring,
+	struct tg_error *error)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	char path[192];
+	int result = 0;
+
+	*ring = (struct tg_ring){ .index = index, .size = size };
+	ring_path(dp, index, path);
+	unlink(path);
+	ring->fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "tg_ring", 4, sizeof(__u64), size, &options);
+	if (ring->fd < 0)
+		result = -errno;
+	else if (bpf_obj_pin(ring->fd, path))
+		result = -errno;
+	else
+		result = map_slots(ring);
+	if (!result)
+		return 0;
+	unlink(path);
+	if (ring->fd >= 0)
+		close(ring->fd);
+	*ring = (struct tg_ring){ .fd = -1 };
+	return tg_fail(error, result, "can't make a ring of %u slots: %s", size, strerror(-result));
+}
+
+int tg_ring_adopt(struct tg_datapath *dp, __u32 index, struct tg_ring *ring, struct tg_error *error)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+	char path[192];
+	int result;
+
+	ring_path(dp, index, path);
+	*ring = (struct tg_ring){ .index = index, .fd = bpf_obj_get(path) };
+	if (ring->fd < 0)
+		return tg_fail(error, -errno, "no ring at %s: %s", path, strerror(errno));
+	result = bpf_obj_get_info_by_fd(ring->fd, &info, &size) ? -errno : 0;
+	ring->size = info.max_entries;
+	if (!result)
+		result = map_slots(ring);
+	if (!result)
+		return 0;
+	close(ring->fd);
+	return tg_fail(error, result, "can't adopt the ring at %s: %s", path, strerror(-result));
+}
+
+int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t count,
+	struct tg_error *error)
+{
+	__u32 *indexes = calloc(count + 1, sizeof(*indexes)), *fds = calloc(count + 1, sizeof(*fds));
+	__u32 done = count;
+	int result = indexes && fds ? 0 : -ENOMEM;
+
+	for (size_t i = 0; !result && i < count; i++) {
+		indexes[i] = rings[i].index;
+		fds[i] = rings[i].fd;
+	}
+	if (!result && count && bpf_map_update_batch(dp->maps[TG_MAP_RINGS], indexes, fds, &done, NULL))
+		result = -errno;
+	free(indexes);
+	free(fds);
+	return result ? tg_fail(error, result, "rings can't be put in place: %s", strerror(-result)) : 0;
+}
+
+void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
+{
+	char path[192];
+
+	if (ring->slots)
+		munmap(ring->slots, ring->size * sizeof(__u64));
+	if (ring->slots && ring->fd >= 0)
+		close(ring->fd);
+	if (dp && ring->slots) {
+		bpf_map_delete_elem(dp->maps[TG_MAP_RINGS], &ring->index);
+		ring_path(dp, ring->index, path);
+		unlink(path);
+	}
+	*ring = (struct tg_ring){ .fd = -1 };
+}
