@@ -1,0 +1,195 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/* The balancer's life, and adoption of what an earlier daemon left running (see balancer.h). */
+#include "balancer_internal.h"
+
+#include <bpf/bpf.h>
+#include <errno.h>
+#include <search.h>
+#include <stdlib.h>
+
+static int adopt_ring(struct service *service, int v6, uint32_t ring, struct tg_error *error)
+{
+	int result;
+
+	if (!ring)
+		return 0;
+	result = tg_ring_adopt(service->balancer->dp, ring - 1, &service->ring[v6], error);
+	if (!result)
+		service->balancer->ring_used[ring - 1] = true;
+	return result;
+}
+
+static int adopt_services(struct tg_balancer *balancer, struct tg_error *error)
+{
+	int result = 0;
+
+	for (uint32_t i = 0; !result && i < TG_MAX_SERVICES; i++) {
+		struct tg_service_info info;
+		struct service *service;
+
+		if (bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_SERVICES], &i, &info) || !info.name[0])
+			continue;
+		service = tg_service_new(balancer, i, info.name);
+		if (!service)
+			return tg_fail(error, -ENOMEM, "out of memory");
+		service->slots = info.slots;
+		service->mode = info.mode;
+		service->fail = info.fail;
+		result = adopt_ring(service, 0, info.ring[0], error);
+		if (!result)
+			result = adopt_ring(service, 1, info.ring[1], error);
+	}
+	return result;
+}
+
+static int adopt_backend(struct service *service, uint32_t index, const struct tg_backend_owner *owner)
+{
+	const struct tg_backend *entry = &service->balancer->dp->backends[index];
+	struct tg_addr addr = tg_addr_from_bytes(entry->flags & TG_BACKEND_V6 ? AF_INET6 : AF_INET, entry->addr);
+	struct backend *backend = tg_backend_new(service, &addr, ntohs(entry->port), index);
+
+	if (!backend)
+		return -ENOMEM;
+	backend->weight = owner->weight;
+	backend->admin = owner->admin;
+	backend->backup = owner->backup;
+	backend->health = owner->health;
+	backend->since = owner->since;
+	return tg_hop_follow(backend);
+}
+
+/* Every index belongs to a backend of a service, or is free. */
+static int adopt_backends(struct tg_balancer *balancer, struct tg_error *error)
+{
+	struct service **by_index = calloc(TG_MAX_SERVICES, sizeof(*by_index));
+	struct tg_backend_owner owner;
+	int result = by_index ? 0 : -ENOMEM;
+
+	for (struct service *s = balancer->services; by_index && s; s = s->next)
+		by_index[s->index] = s;
+	for (uint32_t i = 1; !result && i < TG_MAX_BACKENDS; i++) {
+		if (!balancer->dp->adopted ||
+			bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_BACKEND_OWNERS], &i, &owner))
+			owner.service = 0;
+		if (owner.service && owner.service <= TG_MAX_SERVICES && by_index[owner.service - 1])
+			result = adopt_backend(by_index[owner.service - 1], i, &owner);
+		else
+			tg_index_rest(balancer, i, 0);
+	}
+	free(by_index);
+	return result ? tg_fail(error, result, "out of memory") : 0;
+}
+
+static int adopt(struct tg_balancer *balancer, struct tg_error *error)
+{
+	int result = 0;
+
+	if (balancer->dp->adopted)
+		result = adopt_services(balancer, error);
+	if (!result)
+		result = adopt_backends(balancer, error);
+	if (!result)
+		result = tg_vips_adopt(balancer);
+	if (!result)
+		result = tg_reverse_adopt(balancer);
+	for (struct service *s = balancer->services; s; s = s->next)
+		tg_slots_count(s);
+	return result;
+}
+
+static bool is_idle(uint64_t entry, uint32_t epoch)
+{
+	return entry && (uint8_t)(epoch - TG_ENTRY_EPOCH(entry)) > TG_ENTRY_IDLE_EPOCHS;
+}
+
+/* Frees the line entries of flows that have not spoken for TG_ENTRY_IDLE_EPOCHS. */
+static void sweep_lines(struct tg_datapath *dp, uint32_t epoch)
+{
+	for (size_t i = 0; dp->lines && i < dp->line_count; i++)
+		for (int j = 0; j < TG_LINE_ENTRIES; j++) {
+			uint64_t entry = __atomic_load_n(&dp->lines[i].entry[j], __ATOMIC_RELAXED);
+
+			if (is_idle(entry, epoch))
+				__atomic_compare_exchange_n(&dp->lines[i].entry[j], &entry, 0, false,
+					__ATOMIC_RELAXED, __ATOMIC_RELAXED);
+		}
+}
+
+static void on_tick(uv_timer_t *tick)
+{
+	struct tg_balancer *balancer = tick->data;
+	uint32_t epoch = balancer->dp->clock->epoch + 1;
+
+	__atomic_store_n(&balancer->dp->clock->epoch, epoch, __ATOMIC_RELAXED);
+	sweep_lines(balancer->dp, epoch);
+}
+
+static void on_part_closed(void *user)
+{
+	struct tg_balancer *balancer = user;
+
+	if (--balancer->open_parts)
+		return;
+	free(balancer->resting);
+	free(balancer);
+}
+
+static void on_tick_closed(uv_handle_t *handle)
+{
+	on_part_closed(handle->data);
+}
+
+static int open_parts(struct tg_balancer *balancer, struct tg_error *error)
+{
+	int result = tg_neighbour_open(balancer->loop, &balancer->neighbour, error);
+
+	if (result)
+		return result;
+	balancer->open_parts++;
+	balancer->prober = tg_prober_new(balancer->loop, error);
+	if (!balancer->prober)
+		return -ENOMEM;
+	balancer->open_parts++;
+	return adopt(balancer, error);
+}
+
+struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
+	void (*on_event)(void *user, const struct tg_event *event), void *user, struct tg_error *error)
+{
+	struct tg_balancer *balancer = calloc(1, sizeof(*balancer));
+	struct resting *resting = calloc(TG_MAX_BACKENDS, sizeof(*resting));
+
+	if (!balancer || !resting) {
+		free(balancer);
+		free(resting);
+		tg_fail(error, -ENOMEM, "out of memory");
+		return NULL;
+	}
+	balancer->loop = loop;
+	balancer->dp = dp;
+	balancer->on_event = on_event;
+	balancer->user = user;
+	balancer->resting = resting;
+	tg_flow_key(dp->info.seed, &balancer->flow_key);
+	uv_timer_init(loop, &balancer->tick);
+	balancer->tick.data = balancer;
+	balancer->open_parts = 1;
+	uv_timer_start(&balancer->tick, on_tick, TG_EPOCH_SECONDS * 1000, TG_EPOCH_SECONDS * 1000);
+	if (open_parts(balancer, error)) {
+		tg_balancer_close(balancer);
+		return NULL;
+	}
+	tg_routes_follow(balancer);
+	return balancer;
+}
+
+void tg_balancer_close(struct tg_balancer *balancer)
+{
+	while (balancer->services)
+		tg_service_free(balancer->services, false);
+	if (balancer->prober)
+		tg_prober_close(balancer->prober, on_part_closed, balancer);
+	if (balancer->neighbour)
+		tg_neighbour_close(balancer->neighbour, on_part_closed, balancer);
+	uv_close((uv_handle_t *)&balancer->tick, on_tick_closed);
+}
