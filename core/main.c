@@ -11,11 +11,13 @@ static const struct command {
 	int (*run)(int argc, char **argv);
 	const char *arguments, *summary;
 } commands[] = {
+	{ "run", tg_cmd_run, "FILE…", "the daemon, in the foreground" },
+	{ "check", tg_cmd_check, "FILE…", "validate files and print the plan; attaches nothing" },
 	{ "reload", tg_cmd_reload, "", "load the daemon's files anew" },
 	{ "status", tg_cmd_status, "[--json]", "what the daemon runs" },
 	{ "eval", tg_cmd_eval, "'EXPR'", "evaluate Lua in the running daemon" },
-	{ "repl", tg_cmd_repl, "", "the same, interactive" },
 	{ "doctor", tg_cmd_doctor, "[DEV…]", "what this machine offers, and what is missing" },
+	{ "unload", tg_cmd_unload, "", "remove everything that an instance left in the kernel" },
 	{ "test", tg_cmd_test, "SPEC…", "busted inside the host: specs that may wait" },
 	{ "lua", tg_cmd_lua, "FILE [ARG…]", "run a plain Lua program with the bindings" },
 	{ "version", tg_cmd_version, "", "print the version" },

@@ -30,6 +30,7 @@ struct tg_vm {
 	size_t collected;	/* bytes held after the last early collection */
 	struct tg_guard guard;
 	uint64_t errors;	/* caught in callbacks of the loop */
+	unsigned int calls;	/* core/call.h: under way in other threads */
 	bool exiting;		/* tg_vm_exit was called */
 	int exit_code;
 	void *user;		/* the embedding program's */
@@ -48,9 +49,6 @@ int tg_vm_call(struct tg_vm *vm, const char *module, const char *function, int a
 /* As lua_pcall on the main state, errors logged with a traceback and counted. False on an error;
  * then nothing is left on the stack. */
 bool tg_vm_pcall(struct tg_vm *vm, int nargs, int nresults);
-/* Collects garbage if `bytes` more would not fit under the cap: before luaL_Buffer, which fails at
- * once where Lua itself would collect and try again. */
-void tg_vm_make_room(lua_State *L, size_t bytes);
 /* Ends the loop soon; the first call's code counts. */
 void tg_vm_exit(struct tg_vm *vm, int code);
 

@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+#include "controller.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <stdlib.h>
+
+struct delivery {
+	struct tg_controller *controller;
+	struct tg_event event;
+};
+
+struct tg_controller *tg_controller_new(struct tg_vm *vm)
+{
+	struct tg_controller *controller = calloc(1, sizeof(*controller));
+
+	if (!controller)
+		return NULL;
+	controller->vm = vm;
+	controller->on_event = LUA_NOREF;
+	controller->home = tg_mailbox_new(vm->loop);
+	vm->user = controller;
+	return controller;
+}
+
+static void set_field(lua_State *L, const char *name, const char *value)
+{
+	lua_pushstring(L, value);
+	lua_setfield(L, -2, name);
+}
+
+/* In the main thread: one call of Lua's handler. */
+static void deliver(void *arg)
+{
+	struct delivery *delivery = arg;
+	struct tg_controller *controller = delivery->controller;
+	lua_State *L = controller->vm->L;
+
+	if (controller->on_event != LUA_NOREF) {
+		lua_rawgeti(L, LUA_REGISTRYINDEX, controller->on_event);
+		lua_createtable(L, 0, 4);
+		set_field(L, "name", delivery->event.name);
+		set_field(L, "service", delivery->event.service);
+		set_field(L, "backend", delivery->event.backend);
+		set_field(L, "reason", delivery->event.reason);
+		tg_vm_pcall(controller->vm, 1, 0);
+	}
+	free(delivery);
+}
+
+static void on_event(void *user, const struct tg_event *event)
+{
+	struct tg_controller *controller = user;
+	struct delivery *delivery = malloc(sizeof(*delivery));
+
+	if (!delivery)
+		return;
+	*delivery = (struct delivery){ controller, *event };
+	tg_mailbox_post(controller->home, deliver, delivery);
+}
+
+static void engine_started(uv_loop_t *loop, void *user)
+{
+	struct tg_controller *controller = user;
+
+	controller->balancer = tg_balancer_new(loop, &controller->datapath, on_event, controller, &controller->engine_error);
+	uv_sem_post(&controller->ready);
+}
+
+static void engine_stopping(void *user)
+{
+	struct tg_controller *controller = user;
+
+	if (controller->balancer)
+		tg_balancer_close(controller->balancer);
+}
+
+int tg_controller_start(struct tg_controller *controller, struct tg_error *error)
+{
+	uv_sem_init(&controller->ready, 0);
+	controller->engine = tg_engine_start(engine_started, engine_stopping, controller, error);
+	if (!controller->engine)
+		return -EAGAIN;
+	uv_sem_wait(&controller->ready);
+	uv_sem_destroy(&controller->ready);
+	if (controller->balancer)
+		return 0;
+	*error = controller->engine_error;
+	tg_engine_stop(controller->engine);
+	controller->engine = NULL;
+	return -EIO;
+}
+
+void tg_controller_close(struct tg_controller *controller)
+{
+	while (controller->vm->calls) /* they use the controller, and answer to the VM */
+		uv_run(controller->vm->loop, UV_RUN_ONCE);
+	if (controller->engine)
+		tg_engine_stop(controller->engine);
+	tg_mailbox_close(controller->home);
+	if (controller->opened)
+		tg_datapath_close(&controller->datapath);
+	luaL_unref(controller->vm->L, LUA_REGISTRYINDEX, controller->on_event);
+	controller->vm->user = NULL;
+	free(controller);
+}

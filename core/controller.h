@@ -1,0 +1,32 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * What a daemon holds beside its VM: the datapath, the engine and the balancer in it. One a process;
+ * the binding (lua_controller.c) and cmd_run.c use it in the main thread.
+ */
+#ifndef TG_CONTROLLER_H
+#define TG_CONTROLLER_H
+
+#include "balancer.h"
+#include "datapath.h"
+#include "engine.h"
+#include "vm.h"
+
+struct tg_controller {
+	struct tg_vm *vm;
+	struct tg_mailbox *home;	/* the engine's letters to the main thread */
+	struct tg_datapath datapath;
+	struct tg_engine *engine;	/* NULL until started */
+	struct tg_balancer *balancer;	/* belongs to the engine's thread */
+	struct tg_error engine_error;
+	uv_sem_t ready;
+	int on_event;			/* reference to Lua's handler, or LUA_NOREF */
+	bool opened;
+};
+
+struct tg_controller *tg_controller_new(struct tg_vm *vm);
+/* Starts the engine and the balancer in it; the datapath is open and specialised. Blocks briefly. */
+int tg_controller_start(struct tg_controller *controller, struct tg_error *error);
+/* Ends the engine. The datapath goes on. Before tg_vm_close; frees the controller. */
+void tg_controller_close(struct tg_controller *controller);
+
+#endif

@@ -1,0 +1,479 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * tidegate.core.controller: the datapath, the engine and the balancer, for the library alone. What
+ * takes long takes a callback last (see task.await); it gets what is named here, or nil, a text and
+ * an errno's name.
+ */
+#include "call.h"
+#include "controller.h"
+#include "spec_lua.h"
+
+#include <errno.h>
+#include <lauxlib.h>
+#include <net/if.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+int luaopen_tidegate_core_controller(lua_State *L);
+
+static struct tg_controller *controller_of(lua_State *L)
+{
+	struct tg_controller *controller = tg_vm_of(L)->user;
+
+	if (!controller)
+		luaL_error(L, "there is no controller in this process");
+	return controller;
+}
+
+static struct tg_controller *started(lua_State *L)
+{
+	struct tg_controller *controller = controller_of(L);
+
+	if (!controller->engine)
+		luaL_error(L, "the engine is not started");
+	return controller;
+}
+
+static struct tg_controller *controller_of_call(struct tg_call *call)
+{
+	return call->vm->user;
+}
+
+static void start_in_engine(struct tg_controller *controller, struct tg_call *call)
+{
+	tg_call_in_engine(call, controller->engine, controller->home);
+}
+
+/* ---- the datapath ---- */
+
+/* open(instance, seed) → { adopted, replaced, features } | nil, text, code. `seed`: 16 bytes or nil. */
+static int l_open(lua_State *L)
+{
+	struct tg_controller *controller = controller_of(L);
+	const char *instance = luaL_checkstring(L, 1);
+	size_t size = 0;
+	const char *bytes = luaL_optlstring(L, 2, NULL, &size);
+	struct tg_error error = { "" };
+	__u64 seed[2] = { 0, 0 };
+	bool replaced;
+	int result;
+
+	luaL_argcheck(L, !bytes || size == sizeof(seed), 2, "16 bytes expected");
+	if (bytes)
+		memcpy(seed, bytes, sizeof(seed));
+	result = tg_datapath_open(&controller->datapath, instance, seed, &replaced, &error);
+	if (result)
+		return tg_push_failure(L, result, &error);
+	controller->opened = true;
+	lua_createtable(L, 0, 3);
+	lua_pushboolean(L, controller->datapath.adopted);
+	lua_setfield(L, -2, "adopted");
+	lua_pushboolean(L, replaced);
+	lua_setfield(L, -2, "replaced");
+	lua_pushinteger(L, controller->datapath.info.features);
+	lua_setfield(L, -2, "features");
+	return 1;
+}
+
+struct specialise_call {
+	struct tg_call call;
+	__u32 features;
+};
+
+static void work_specialise(struct tg_call *call)
+{
+	struct specialise_call *this = (struct specialise_call *)call;
+
+	call->code = tg_datapath_specialise(&controller_of_call(call)->datapath, this->features, &call->error);
+}
+
+/* specialise(features, done): makes the program fit. done(true) */
+static int l_specialise(lua_State *L)
+{
+	lua_Integer features = luaL_checkinteger(L, 1);
+	struct specialise_call *this = tg_call_new(L, sizeof(*this), 2);
+
+	this->features = features;
+	this->call.work = work_specialise;
+	tg_call_in_pool(&this->call);
+	return 0;
+}
+
+/* start() → true | nil, text, code: the engine, with the balancer in it. After specialise. */
+static int l_start(lua_State *L)
+{
+	struct tg_controller *controller = controller_of(L);
+	struct tg_error error = { "" };
+	int result = controller->engine ? 0 : tg_controller_start(controller, &error);
+
+	if (result)
+		return tg_push_failure(L, result, &error);
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+static const char *const xdp_modes[] = { "auto", "native", "generic", NULL };
+
+struct attach_call {
+	struct tg_call call;
+	char device[IF_NAMESIZE];
+	enum tg_xdp_mode mode;
+	struct tg_attachment out;
+};
+
+static void work_attach(struct tg_call *call)
+{
+	struct attach_call *this = (struct attach_call *)call;
+
+	call->code = tg_datapath_attach(&controller_of_call(call)->datapath, this->device, this->mode,
+		&this->out, &call->error);
+}
+
+static int push_attachment(struct tg_call *call, lua_State *L)
+{
+	struct attach_call *this = (struct attach_call *)call;
+
+	lua_createtable(L, 0, 4);
+	lua_pushinteger(L, this->out.ifindex);
+	lua_setfield(L, -2, "ifindex");
+	lua_pushstring(L, xdp_modes[this->out.mode]);
+	lua_setfield(L, -2, "mode");
+	lua_pushboolean(L, this->out.adopted);
+	lua_setfield(L, -2, "adopted");
+	lua_pushstring(L, this->out.why);
+	lua_setfield(L, -2, "why");
+	return 1;
+}
+
+static struct attach_call *new_attach_call(lua_State *L, int callback)
+{
+	const char *device = luaL_checkstring(L, 1);
+	struct attach_call *this;
+
+	luaL_argcheck(L, strlen(device) < IF_NAMESIZE, 1, "a device's name has at most 15 characters");
+	this = tg_call_new(L, sizeof(*this), callback);
+	strcpy(this->device, device);
+	return this;
+}
+
+/* attach(device, "auto" | "native" | "generic", done): done { ifindex, mode, adopted, why } */
+static int l_attach(lua_State *L)
+{
+	int mode = luaL_checkoption(L, 2, NULL, xdp_modes);
+	struct attach_call *this = new_attach_call(L, 3);
+
+	this->mode = mode;
+	this->call.work = work_attach;
+	this->call.push = push_attachment;
+	tg_call_in_pool(&this->call);
+	return 0;
+}
+
+static void work_detach(struct tg_call *call)
+{
+	struct attach_call *this = (struct attach_call *)call;
+
+	call->code = tg_datapath_detach(&controller_of_call(call)->datapath, this->device, &call->error);
+}
+
+/* detach(device, done): done(true) */
+static int l_detach(lua_State *L)
+{
+	struct attach_call *this = new_attach_call(L, 2);
+
+	this->call.work = work_detach;
+	tg_call_in_pool(&this->call);
+	return 0;
+}
+
+static void add_link(void *user, const char *device, unsigned int ifindex)
+{
+	lua_State *L = user;
+
+	lua_pushinteger(L, ifindex);
+	lua_setfield(L, -2, device);
+}
+
+/* links() → { [device] = ifindex }: what is attached; 0 when the device is gone. */
+static int l_links(lua_State *L)
+{
+	lua_newtable(L);
+	tg_datapath_links(&controller_of(L)->datapath, add_link, L);
+	return 1;
+}
+
+/* ifindex(device) → integer | nil */
+static int l_ifindex(lua_State *L)
+{
+	unsigned int ifindex = if_nametoindex(luaL_checkstring(L, 1));
+
+	if (!ifindex)
+		return 0;
+	lua_pushinteger(L, ifindex);
+	return 1;
+}
+
+/* reasons() → { [name] = packets }: why packets were passed or dropped. */
+static int l_reasons(lua_State *L)
+{
+	static const char *const names[TG_REASON_COUNT] = {
+#define REASON_NAME(symbol, name) [TG_REASON_##symbol] = name,
+		TG_PASS_REASONS(REASON_NAME) TG_DROP_REASONS(REASON_NAME)
+#undef REASON_NAME
+	};
+	struct tg_datapath *dp = &controller_of(L)->datapath;
+
+	lua_createtable(L, 0, TG_REASON_COUNT);
+	for (int i = 0; i < TG_REASON_COUNT; i++) {
+		if (!names[i])
+			continue;
+		lua_pushinteger(L, tg_datapath_reason(dp, i));
+		lua_setfield(L, -2, names[i]);
+	}
+	return 1;
+}
+
+/* unload(instance) → true | nil, text, code: removes every pin. */
+static int l_unload(lua_State *L)
+{
+	struct tg_error error = { "" };
+	int result = tg_datapath_unload(luaL_checkstring(L, 1), &error);
+
+	if (result)
+		return tg_push_failure(L, result, &error);
+	lua_pushboolean(L, true);
+	return 1;
+}
+
+/* ---- the balancer ---- */
+
+struct apply_call {
+	struct tg_call call;
+	struct tg_spec *spec;
+};
+
+static void work_apply(struct tg_call *call)
+{
+	struct apply_call *this = (struct apply_call *)call;
+
+	call->code = tg_balancer_apply(controller_of_call(call)->balancer, this->spec, &call->error);
+	this->spec = NULL;
+}
+
+/* apply(services, partial, done): makes the services those named; `partial` leaves others alone. */
+static int l_apply(lua_State *L)
+{
+	struct tg_controller *controller = started(L);
+	struct apply_call *this;
+
+	tg_push_spec(L, 1);
+	this = tg_call_new(L, sizeof(*this), 3);
+	this->spec = tg_spec_take(L, -1);
+	this->spec->partial = lua_toboolean(L, 2);
+	this->call.work = work_apply;
+	start_in_engine(controller, &this->call);
+	return 0;
+}
+
+struct status_call {
+	struct tg_call call;
+	struct tg_status *status;
+};
+
+static void work_status(struct tg_call *call)
+{
+	struct status_call *this = (struct status_call *)call;
+
+	this->status = tg_balancer_status(controller_of_call(call)->balancer);
+	call->code = this->status ? 0 : -ENOMEM;
+}
+
+static int push_status(struct tg_call *call, lua_State *L)
+{
+	tg_push_status(L, ((struct status_call *)call)->status);
+	return 1;
+}
+
+static void release_status(struct tg_call *call)
+{
+	struct status_call *this = (struct status_call *)call;
+
+	if (this->status)
+		tg_status_free(this->status);
+}
+
+/* status(done): done(list of services) */
+static int l_status(lua_State *L)
+{
+	struct tg_controller *controller = started(L);
+	struct status_call *this = tg_call_new(L, sizeof(*this), 1);
+
+	this->call.work = work_status;
+	this->call.push = push_status;
+	this->call.release = release_status;
+	start_in_engine(controller, &this->call);
+	return 0;
+}
+
+struct lookup_call {
+	struct tg_call call;
+	char service[TG_NAME_SIZE];
+	struct tg_addr client, backend;
+	uint16_t port, backend_port;
+	uint8_t proto;
+};
+
+static void work_lookup(struct tg_call *call)
+{
+	struct lookup_call *this = (struct lookup_call *)call;
+
+	call->code = tg_balancer_lookup(controller_of_call(call)->balancer, this->service, &this->client,
+		this->port, this->proto, &this->backend, &this->backend_port, &call->error);
+}
+
+static int push_lookup(struct tg_call *call, lua_State *L)
+{
+	struct lookup_call *this = (struct lookup_call *)call;
+	char text[TG_ADDR_TEXT];
+
+	lua_pushstring(L, tg_addr_print(&this->backend, text));
+	if (!this->backend_port)
+		return 1;
+	lua_pushinteger(L, this->backend_port);
+	return 2;
+}
+
+/* lookup(service, addr, port, proto, done): done(backend's address, its port or nil) */
+static int l_lookup(lua_State *L)
+{
+	static const char *const protocols[] = { "any", "tcp", "udp", NULL };
+	static const uint8_t numbers[] = { 0, IPPROTO_TCP, IPPROTO_UDP };
+	struct tg_controller *controller = started(L);
+	const char *service = luaL_checkstring(L, 1);
+	struct tg_addr client = tg_check_addr(L, 2);
+	lua_Integer port = luaL_checkinteger(L, 3);
+	int proto = luaL_checkoption(L, 4, "any", protocols);
+	struct lookup_call *this = tg_call_new(L, sizeof(*this), 5);
+
+	snprintf(this->service, sizeof(this->service), "%s", service);
+	this->client = client;
+	this->port = port;
+	this->proto = numbers[proto];
+	this->call.work = work_lookup;
+	this->call.push = push_lookup;
+	start_in_engine(controller, &this->call);
+	return 0;
+}
+
+struct route_call {
+	struct tg_call call;
+	struct tg_addr addr;
+	struct tg_nexthop hop;
+};
+
+static void on_route(void *user, const struct tg_nexthop *hop)
+{
+	struct route_call *this = user;
+
+	this->hop = *hop;
+	tg_call_answer(&this->call);
+}
+
+static void work_route(struct tg_call *call)
+{
+	struct route_call *this = (struct route_call *)call;
+
+	call->code = tg_balancer_route(controller_of_call(call)->balancer, &this->addr, on_route, this);
+	call->later = call->code == 0;
+}
+
+static int push_route(struct tg_call *call, lua_State *L)
+{
+	tg_push_nexthop(L, &((struct route_call *)call)->hop);
+	return 1;
+}
+
+/* route(addr, done): done(next hop), as the kernel would reach it. */
+static int l_route(lua_State *L)
+{
+	struct tg_controller *controller = started(L);
+	struct tg_addr addr = tg_check_addr(L, 1);
+	struct route_call *this = tg_call_new(L, sizeof(*this), 2);
+
+	this->addr = addr;
+	this->call.work = work_route;
+	this->call.push = push_route;
+	start_in_engine(controller, &this->call);
+	return 0;
+}
+
+struct report {
+	struct tg_controller *controller;
+	struct tg_probe_result result;
+	char key[];
+};
+
+static void take_report(void *arg)
+{
+	struct report *report = arg;
+
+	tg_balancer_report(report->controller->balancer, report->key, &report->result);
+	free(report);
+}
+
+/* report(check_key, ok, reason, latency): the result of a check that a script ran. */
+static int l_report(lua_State *L)
+{
+	struct tg_controller *controller = started(L);
+	const char *key = luaL_checkstring(L, 1), *reason = luaL_optstring(L, 3, "");
+	double latency = luaL_optnumber(L, 4, 0);
+	struct report *report = calloc(1, sizeof(*report) + strlen(key) + 1);
+
+	if (!report)
+		return luaL_error(L, "out of memory");
+	report->controller = controller;
+	report->result.ok = lua_toboolean(L, 2);
+	report->result.latency_ns = latency * 1e9;
+	snprintf(report->result.reason, sizeof(report->result.reason), "%s", reason);
+	strcpy(report->key, key);
+	tg_engine_post(controller->engine, take_report, report);
+	return 0;
+}
+
+/* on_event(fn): fn { name, service, backend, reason } for what happens of itself. */
+static int l_on_event(lua_State *L)
+{
+	struct tg_controller *controller = controller_of(L);
+
+	luaL_checktype(L, 1, LUA_TFUNCTION);
+	luaL_unref(L, LUA_REGISTRYINDEX, controller->on_event);
+	lua_settop(L, 1);
+	controller->on_event = luaL_ref(L, LUA_REGISTRYINDEX);
+	return 0;
+}
+
+static const luaL_Reg functions[] = {
+	{ "open", l_open },
+	{ "specialise", l_specialise },
+	{ "start", l_start },
+	{ "attach", l_attach },
+	{ "detach", l_detach },
+	{ "links", l_links },
+	{ "ifindex", l_ifindex },
+	{ "reasons", l_reasons },
+	{ "unload", l_unload },
+	{ "apply", l_apply },
+	{ "status", l_status },
+	{ "lookup", l_lookup },
+	{ "route", l_route },
+	{ "report", l_report },
+	{ "on_event", l_on_event },
+	{ NULL, NULL },
+};
+
+int luaopen_tidegate_core_controller(lua_State *L)
+{
+	luaL_newlib(L, functions);
+	return 1;
+}
