@@ -1,7 +1,9 @@
 --- The `tg` table: what operators' scripts and programs call. Submodules load when first used.
+local generation = require "tidegate.generation"
 local task = require "tidegate.task"
 
-local submodules = {
+--- tg.NAME is a module …
+local modules = {
   inspect = "tidegate.inspect",
   log = "tidegate.log",
   map = "tidegate.core.map",
@@ -10,19 +12,55 @@ local submodules = {
   prog = "tidegate.core.prog",
 }
 
-local tg = {
-  spawn = task.spawn,
-  sleep = task.sleep,
-  every = task.every,
-  after = task.after,
-  timeout = task.timeout,
+--- … or a function of one.
+local functions = {
+  instance = { "tidegate.settings", "declare" },
+  on = { "tidegate.event", "on" },
+  pool = { "tidegate.pool", "declare" },
+  port = { "tidegate.port", "declare" },
+  service = { "tidegate.service", "declare" },
 }
+
+--- tg.KINDs.NAME is a handle of what has that name.
+local collections = {
+  pools = "tidegate.pool",
+  ports = "tidegate.port",
+  services = "tidegate.service",
+}
+
+--- What starts something: at a file's top level it begins at the commit.
+local function armed(name, start)
+  return function(...)
+    local args = table.pack(...)
+    return generation.arm("tg." .. name, function() return start(table.unpack(args, 1, args.n)) end)
+  end
+end
+
+local tg = {
+  spawn = armed("spawn", task.spawn),
+  sleep = task.sleep,
+  every = armed("every", task.every),
+  after = armed("after", task.after),
+  timeout = task.timeout,
+  maglev = { build = require("tidegate.core.maglev").build },
+  check = { define = function(...) return require("tidegate.check").define(...) end },
+}
+
+local function collection(module)
+  return setmetatable({}, { __index = function(_, name) return require(module).reference(name) end })
+end
 
 return setmetatable(tg, {
   __index = function(self, name)
-    local module = submodules[name]
-    if not module then return nil end
-    self[name] = require(module)
-    return self[name]
+    local value
+    if modules[name] then
+      value = require(modules[name])
+    elseif functions[name] then
+      value = require(functions[name][1])[functions[name][2]]
+    elseif collections[name] then
+      value = collection(collections[name])
+    end
+    self[name] = value
+    return value
   end,
 })

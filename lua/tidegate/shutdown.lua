@@ -21,13 +21,11 @@ end
 local function close_all()
   local pending = 0
   for _, object in ipairs(luv_objects()) do
-    local value = object.value
+    pending = pending + 1
     if object.kind == "uv_req" then
-      pending = pending + 1
-      pcall(value.cancel, value)
-    elseif value.is_closing then
-      pending = pending + 1
-      if not value:is_closing() then value:close() end
+      pcall(object.value.cancel, object.value)
+    elseif not object.value:is_closing() then
+      object.value:close()
     end
   end
   return pending

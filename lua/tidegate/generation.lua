@@ -1,0 +1,217 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- Generations: what a set of script files declares, collected while the files run and put in force
+--- as a whole, or not at all.
+---
+--- Three kinds of call meet a generation at a file's top level. A *declaration* is collected
+--- (declare); a mistake in one is noted as a problem, and the file goes on. A *question* runs at
+--- once. An *act* (act) is queued until the commit, as are tasks, timers and handlers (arm).
+---
+--- A generation is "loading", then "running", then "ended"; or "failed", and then its handles raise.
+
+local log = require "tidegate.log"
+local misuse = require "tidegate.misuse"
+local sandbox = require "tidegate.sandbox"
+local task = require "tidegate.task"
+
+local generation = {}
+
+generation.LOAD_SECONDS = 10
+
+---@class tidegate.Generation
+---@field number integer
+---@field files string[]
+---@field state "loading"|"running"|"ended"|"failed"
+---@field owner tidegate.Owner  of its tasks
+---@field declared table<string, table<string, table>>  kind → name → declaration
+---@field problems table[]      { position =, message =, traceback = }
+---@field acts table[]          { text =, position =, run = }
+---@field arms table[]          the same
+---@field environment table     of an operator's Lua
+local Generation = {}
+Generation.__index = Generation
+
+local count = 0
+local of_owner = setmetatable({}, { __mode = "k" })
+
+--- The generation that the running task belongs to; nil for the operator (REPL, commands).
+---@return tidegate.Generation?
+function generation.current()
+  local owner = task.current_owner()
+  while owner do
+    if of_owner[owner] then return of_owner[owner] end
+    owner = owner.parent
+  end
+end
+
+function generation.new(files)
+  count = count + 1
+  local owner = task.owner("generation " .. count, { parent = task.root(), budget = 0.5 })
+  local self = setmetatable({
+    number = count, files = files, state = "loading", owner = owner,
+    declared = {}, problems = {}, acts = {}, arms = {}, environment = sandbox.new { directory = "." },
+  }, Generation)
+  of_owner[owner] = self
+  return self
+end
+
+--- The script's line that is running, as "file:line".
+local function position()
+  local ok, message = pcall(misuse, "")
+  return not ok and message:match "^(.-:%d+): " or "?"
+end
+
+generation.position = position
+
+function Generation:problem(message, traceback)
+  local where, text = tostring(message):match "^(.-:%d+): (.*)$"
+  self.problems[#self.problems + 1] = {
+    position = where, message = text or tostring(message), traceback = traceback,
+  }
+end
+
+--- A declaration: `make()` returns its checked fields, with `name`. Returns the declaration, which is
+--- marked as `broken` when `make` raised; outside of loading that error is the caller's.
+function generation.declare(kind, make)
+  local gen = generation.current()
+  if not gen or gen.state ~= "loading" then
+    misuse("tg.%s: declarations belong at the top level of a file that the daemon loads", kind)
+  end
+  local ok, fields = pcall(make)
+  if not ok then
+    gen:problem(fields)
+    return { kind = kind, broken = true, generation = gen, position = position() }
+  end
+  fields.kind, fields.generation, fields.position = kind, gen, position()
+  local list = gen.declared[kind] or {}
+  gen.declared[kind] = list
+  local first = list[fields.name]
+  if first then
+    gen:problem(("%s: %s %q is declared already at %s"):format(fields.position, kind, fields.name, first.position))
+    fields.broken = true
+  else
+    list[fields.name] = fields
+  end
+  return fields
+end
+
+--- The declaration behind a handle; raises if its generation failed or has ended.
+function generation.check_handle(declaration)
+  local gen = declaration.generation
+  if gen.state == "failed" then
+    misuse("%s %q: its declaration was not put in force", declaration.kind, tostring(declaration.name))
+  end
+  return declaration
+end
+
+--- An act: runs at once, or after the commit if this is a file's top level (then it returns nothing).
+function generation.act(text, run)
+  local gen = generation.current()
+  if not gen or gen.state ~= "loading" then return run() end
+  gen.acts[#gen.acts + 1] = { text = text, position = position(), run = run }
+end
+
+--- What will begin at the commit; until then it can only be cancelled.
+local Armed = { __name = "tidegate.Armed", __metatable = "tidegate.Armed" }
+Armed.__index = function(self, key)
+  local value = rawget(self, "value")
+  return Armed[key] or value and value[key]
+end
+
+function Armed:cancel()
+  self.cancelled = true
+  if rawget(self, "value") then self.value:cancel() end
+end
+
+--- A task, timer or handler: begins at once, or at the commit.
+function generation.arm(text, run)
+  local gen = generation.current()
+  if not gen or gen.state ~= "loading" then return run() end
+  local armed = setmetatable({ text = text, position = position(), run = run, cancelled = false }, Armed)
+  gen.arms[#gen.arms + 1] = armed
+  return armed
+end
+
+-- Loading ------------------------------------------------------------------------------------------
+
+local function read(path)
+  local file, message = io.open(path, "r")
+  if not file then return nil, message end
+  local text = file:read "a"
+  file:close()
+  if not text then return nil, path .. ": not a file that can be read" end
+  return text
+end
+
+local function load_file(gen, path, env)
+  local text, message = read(path)
+  if not text then return gen:problem(message) end
+  local chunk
+  chunk, message = sandbox.load(text, "@" .. path, env)
+  if not chunk then return gen:problem(message) end
+  local failure
+  local owner = task.owner(path, { parent = gen.owner, script = path, budget = 0.5 })
+  local job = task.start({
+    name = path, owner = owner, quiet = true, timeout = generation.LOAD_SECONDS,
+  }, chunk)
+  local ok, reason, traceback = job:join()
+  if not ok then failure = gen:problem(reason, traceback) end
+  return failure
+end
+
+--- Runs the files, in sorted order, each in a sandbox of its own. Problems are collected.
+function Generation:load()
+  local files = table.move(self.files, 1, #self.files, 1, {})
+  table.sort(files)
+  for _, path in ipairs(files) do
+    load_file(self, path, sandbox.new { directory = path:match "^(.*)/" or "." })
+  end
+end
+
+--- The text of the problems, a line each.
+function Generation:report()
+  local lines = {}
+  for _, problem in ipairs(self.problems) do
+    lines[#lines + 1] = (problem.position and problem.position .. ": " or "") .. problem.message
+  end
+  return table.concat(lines, "\n")
+end
+
+--- Forgets a generation that was not put in force.
+function Generation:fail()
+  self.state = "failed"
+  self.owner:cancel()
+end
+
+--- Arms timers, tasks and handlers: at the commit.
+function Generation:start()
+  self.state = "running"
+  for _, armed in ipairs(self.arms) do
+    if not rawget(armed, "cancelled") then
+      local job = task.start({ name = armed.text, owner = self.owner, quiet = true }, armed.run)
+      local ok, value = job:join()
+      if ok then armed.value = value else log.error("%s: %s", armed.position, value) end
+    end
+  end
+  self.arms = {}
+end
+
+--- Runs the queued acts in their order, each as a task; one that fails does not stop the others.
+function Generation:run_acts()
+  local acts = self.acts
+  self.acts = {}
+  if #acts == 0 then return end
+  task.start({ name = "acts", owner = self.owner }, function()
+    for _, act in ipairs(acts) do
+      local job = task.start({ name = act.text .. " (" .. act.position .. ")", owner = self.owner }, act.run)
+      job:join()
+    end
+  end)
+end
+
+--- Cancels its tasks.
+function Generation:stop()
+  self.state = "ended"
+  self.owner:cancel()
+end
+
+return generation

@@ -1,0 +1,50 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- tg.pool: backends with a name and a check, shared by services.
+
+local backend = require "tidegate.backend"
+local check = require "tidegate.check"
+local generation = require "tidegate.generation"
+local schema = require "tidegate.schema"
+
+local options = schema.table {
+  name = schema.required(schema.name), backends = schema.required(backend.list), check = check.options,
+}
+
+---@class tidegate.Pool
+---@field name string
+local Pool = { __name = "tidegate.Pool", __metatable = "tidegate.Pool" }
+Pool.__index = Pool
+
+local declarations = setmetatable({}, { __mode = "k" })
+
+local pool = {}
+
+--- Declares a pool; returns a handle for `backends =` of services.
+function pool.declare(given)
+  local declaration = generation.declare("pool", function() return options("tg.pool", given) end)
+  local handle = setmetatable({ name = declaration.name }, Pool)
+  declarations[handle] = declaration
+  return handle
+end
+
+--- A name for a pool that some file declares.
+function pool.reference(name)
+  return setmetatable({ name = name }, Pool)
+end
+
+function pool.is(value)
+  return type(value) == "table" and getmetatable(value) == "tidegate.Pool"
+end
+
+--- The declaration that a handle or reference means within a generation; nil if there is none.
+function pool.resolve(handle, gen)
+  local declaration = declarations[handle]
+  if declaration then return declaration end
+  return gen.declared.pool and gen.declared.pool[handle.name]
+end
+
+function Pool:__tostring()
+  return ("pool %q"):format(self.name)
+end
+
+return pool

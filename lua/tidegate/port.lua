@@ -1,0 +1,46 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- tg.port: a network device that the datapath is attached to.
+
+local generation = require "tidegate.generation"
+local misuse = require "tidegate.misuse"
+local schema = require "tidegate.schema"
+
+local options = schema.table {
+  xdp = schema.one_of { "auto", "native", "generic", "off" }, tc = schema.boolean, optional = schema.boolean,
+}
+
+---@class tidegate.Port
+---@field name string
+local Port = { __name = "tidegate.Port", __metatable = "tidegate.Port" }
+Port.__index = Port
+
+local port = {}
+
+local function device(what, value)
+  if type(value) ~= "string" or #value < 1 or #value > 15 or value:find "[%s/]" then
+    misuse("%s: %s given, a device's name expected", what, schema.show(value))
+  end
+  return value
+end
+
+--- Declares a port. `xdp`: "auto" takes native XDP where the driver has it, else generic. With
+--- `optional` a device that is not there is no error; the datapath is attached when it appears.
+function port.declare(name, given)
+  local declaration = generation.declare("port", function()
+    device("tg.port", name)
+    local checked = options(("tg.port %q"):format(name), given or {})
+    checked.name, checked.xdp = name, checked.xdp or "auto"
+    return checked
+  end)
+  return setmetatable({ name = declaration.name }, Port)
+end
+
+function port.reference(name)
+  return setmetatable({ name = name }, Port)
+end
+
+function Port:__tostring()
+  return ("port %q"):format(self.name)
+end
+
+return port

@@ -1,0 +1,183 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- tg.service: addresses that clients know (VIPs), and the backends that their connections go to.
+--- What a handle changes at a file's top level joins the declaration; later it acts on what runs
+--- (see running.lua).
+
+local address = require "tidegate.address"
+local backend = require "tidegate.backend"
+local check = require "tidegate.check"
+local generation = require "tidegate.generation"
+local maglev = require "tidegate.core.maglev"
+local misuse = require "tidegate.misuse"
+local pool = require "tidegate.pool"
+local running = require "tidegate.running"
+local schema = require "tidegate.schema"
+
+local service = {}
+
+local function vip(what, value)
+  if type(value) ~= "string" then
+    misuse("%s: %s given, \"ADDRESS:PORT/tcp\" or \"…/udp\" expected", what, schema.show(value))
+  end
+  local endpoint, problem = address.parse(value)
+  if not endpoint then misuse("VIP %q: %s", value, problem) end
+  if not endpoint.port then misuse("VIP %q: the port is missing (\"%s:80/tcp\")", value, value) end
+  endpoint.proto = endpoint.proto or "tcp"
+  return endpoint
+end
+
+local function vips(what, value)
+  local list = type(value) == "table" and value or { value }
+  local result, seen = {}, {}
+  for i, text in ipairs(list) do
+    local read = vip(what, text)
+    local name = address.format_vip(read)
+    if seen[name] then misuse("%s: %q is listed twice", what, name) end
+    seen[name], result[i] = true, read
+  end
+  if #result == 0 then misuse("%s: at least one VIP expected", what) end
+  return result
+end
+
+local function slots(what, value)
+  local size = schema.integer(2, (1 << 24) - 1)(what, value)
+  if not maglev.is_prime(size) then misuse("%s: %d given, a prime below 2^24 expected", what, size) end
+  return size
+end
+
+--- A pool, the name of one, or a list.
+local function backends(what, value)
+  if pool.is(value) then return value end
+  if type(value) == "string" then return pool.reference(schema.name(what, value)) end
+  return backend.list(what, value)
+end
+
+local function mode(what, value)
+  if value == "ipip" or value == "gue" then
+    misuse("%s: %q is not in this version (allowed: nat, l2dsr)", what, value)
+  end
+  return schema.one_of { "nat", "l2dsr" } (what, value)
+end
+
+local options = schema.table {
+  name = schema.required(schema.name), mode = mode, vip = schema.required(vips),
+  backends = schema.required(backends), check = check.options, drain = schema.seconds(0, 86400 * 30),
+  fail = schema.one_of { "drop", "pass", "backup" }, backup = backends, slots = slots,
+}
+
+---@class tidegate.Service
+---@field name string
+local Service = { __name = "tidegate.Service", __metatable = "tidegate.Service" }
+Service.__index = Service
+
+local declarations = setmetatable({}, { __mode = "k" })
+
+--- Declares a service; returns its handle.
+function service.declare(given)
+  local declaration = generation.declare("service", function()
+    local checked = options("tg.service", given)
+    checked.mode, checked.fail = checked.mode or "nat", checked.fail or "drop"
+    checked.drain, checked.changes = checked.drain or 300, {}
+    if checked.fail == "backup" and not checked.backup then
+      misuse("tg.service %q: fail = \"backup\" needs backup = { … }", checked.name)
+    end
+    return checked
+  end)
+  local handle = setmetatable({ name = declaration.name }, Service)
+  declarations[handle] = declaration
+  return handle
+end
+
+--- A handle for a service by its name: one that runs, or one that some file declares.
+function service.reference(name)
+  return setmetatable({ name = name }, Service)
+end
+
+--- Is this handle's declaration still being collected? Then changes join it.
+local function declaring(handle)
+  local declaration = declarations[handle]
+  if declaration then generation.check_handle(declaration) end
+  local gen = generation.current()
+  return gen and gen.state == "loading" and (declaration or { changes = {}, reference = handle.name })
+end
+
+--- Changes what runs, or joins the declaration. `change` is a table that running.change understands.
+local function apply(handle, change)
+  local declaration = declaring(handle)
+  if not declaration then return running.change(handle.name, change) end
+  change.position = generation.position()
+  if declaration.reference then
+    local gen = generation.current()
+    gen.declared.change = gen.declared.change or {}
+    table.insert(gen.declared.change, { service = handle.name, change = change })
+  else
+    table.insert(declaration.changes, change)
+  end
+  return true
+end
+
+--- Adds a backend: an address, or { address, weight =, backup = }.
+function Service:add(value)
+  return apply(self, { op = "add", backend = backend.read("add", value) })
+end
+
+--- Removes a backend: drains it, then forgets it; `{ now = true }` at once.
+function Service:remove(addr, given)
+  local chosen = schema.table { now = schema.boolean } ("remove", given or {})
+  return apply(self, { op = "remove", name = backend.parse("remove", addr).name, now = chosen.now })
+end
+
+--- Sets a backend's weight: 0 to 65535, 0 takes no new flows.
+function Service:weight(addr, weight)
+  local name = backend.parse("weight", addr).name
+  return apply(self, { op = "weights", weights = { [name] = backend.weight("weight of " .. name, weight) } })
+end
+
+--- Sets several weights at once: { [address] = weight }.
+function Service:weights(map)
+  if type(map) ~= "table" then misuse("weights: a table { [address] = weight } expected") end
+  local weights = {}
+  for addr, weight in pairs(map) do
+    local name = backend.parse("weights", addr).name
+    weights[name] = backend.weight("weight of " .. name, weight)
+  end
+  return apply(self, { op = "weights", weights = weights })
+end
+
+local admin_options = schema.table { ttl = schema.seconds(0.001, 86400 * 365), reason = schema.string }
+
+--- Sets what the operator wants of a backend: "ready", "drain" (no new flows) or "maint" (none at
+--- all); with `ttl` it is "ready" again after so many seconds.
+function Service:admin(addr, state, given)
+  local checked = admin_options("admin", given or {})
+  return apply(self, {
+    op = "admin", name = backend.parse("admin", addr).name, ttl = checked.ttl, reason = checked.reason,
+    admin = schema.one_of { "ready", "drain", "maint" } ("admin", state),
+  })
+end
+
+--- admin(addr, "drain").
+function Service:drain(addr, given)
+  return self:admin(addr, "drain", given)
+end
+
+--- The backends: declared ones at a file's top level, else those that run, with their state.
+function Service:backends()
+  local declaration = declaring(self)
+  if declaration and not declaration.reference then return running.declared_backends(declaration) end
+  return running.backends(self.name)
+end
+
+--- The backend that a flow from this client ("192.0.2.7:40000", "…/udp") goes to, or nil and why.
+function Service:lookup(client)
+  local endpoint, problem = address.parse(tostring(client))
+  if not endpoint then misuse("lookup: %q: %s", tostring(client), problem) end
+  if not endpoint.port then misuse("lookup: %q: the client's port is missing", client) end
+  return running.lookup(self.name, endpoint)
+end
+
+function Service:__tostring()
+  return ("service %q"):format(self.name or "?")
+end
+
+return service
