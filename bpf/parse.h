@@ -140,7 +140,8 @@ static __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 l2_length, __u
 	void *l3 = (void *)(long)ctx->data + (l2_length & 0xff);
 	__u32 offset = sizeof(struct ipv6hdr);
 
-	for (int i = 0; i < MAX_EXTENSION_HEADERS; i++) {
+	/* Once more than there may be: the last time must find none. */
+	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
 		struct extension *ext = l3 + offset;
 
 		switch (next) {

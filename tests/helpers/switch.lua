@@ -1,0 +1,193 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- A switch for specs: the real XDP program (build/bpf/xdp.bpf.o) with tables filled by hand, without a
+--- controller or a device. Packet in, verdict out:
+---
+---     local sw = switch.new()
+---     sw:backend(1, { addr = "192.0.2.11" })
+---     sw:vip("198.51.100.10:443/tcp", { ring = { 1 } })
+---     local r = sw:receive(tg.packet "tcp 203.0.113.7 > 198.51.100.10:443 S")
+---     r.verdict, r.reason, r.packet, r.bytes      --> "tx", "forward", what came out, its bytes
+---
+--- `reason` is what the program counted, by its name in tidegate_abi.h; "forward" where it counted none.
+--- Close it with sw:close().
+local addr = require "tidegate.packet.addr"
+local object = require "tests.helpers.object"
+local packet = require "tidegate.packet"
+
+local switch = {}
+switch.__index = switch
+
+local MODES = { l2dsr = 0, nat = 1 }
+local FAILS = { drop = 0, pass = 1 }
+local PROTOCOLS = { tcp = 6, udp = 17 }
+local LOCAL = 1 -- TG_ROUTE_LOCAL
+
+--- Why there can be none here, or nil.
+switch.refused = object.refused
+
+--- The names of reasons, by number, out of the one place where they stand.
+local function reason_names()
+  local file <close> = assert(io.open "bpf/tidegate_abi.h")
+  local passes, drops = file:read("a"):match "TG_PASS_REASONS%(X%)(.-)#define TG_DROP_REASONS%(X%)(.-)\n\n"
+  local names = { [0] = "none" }
+  for name in passes:gmatch 'X%([%u_]+, "(.-)"%)' do names[#names + 1] = name end
+  names[#names + 1] = "no reason"
+  for name in drops:gmatch 'X%([%u_]+, "(.-)"%)' do names[#names + 1] = name end
+  return names
+end
+
+--- An address as its family and as map values want it: a list of four words, IPv4 in the first.
+local function words_of(text)
+  local found = assert(addr.ip(text), text)
+  local bytes = found.bytes .. ("\0"):rep(16 - #found.bytes)
+  local a, b, c, d = string.unpack(">I4I4I4I4", bytes)
+  return #found.bytes == 4 and "4" or "6", { a, b, c, d }
+end
+
+--- The key of "192.0.2.1:80/tcp" or "[2001:db8::1]:80/udp", and its family.
+local function endpoint(text)
+  local host, port, proto = text:match "^%[?(.-)%]?:(%d+)/(%a+)$"
+  local family, words = words_of(host)
+  return { addr = family == "4" and words[1] or words, port = tonumber(port), proto = PROTOCOLS[proto] }, family
+end
+
+--- A list of a MAC's bytes.
+local function mac(text)
+  return { text:match("^(%x+):(%x+):(%x+):(%x+):(%x+):(%x+)$") }
+end
+
+local function hop_value(hop)
+  if not hop then return nil end
+  local value = { ifindex = hop.ifindex or 1, dmac = mac(hop.dmac), smac = mac(hop.smac) }
+  for _, list in ipairs { value.dmac, value.smac } do
+    for i, digits in ipairs(list) do list[i] = tonumber(digits, 16) end
+  end
+  return value
+end
+
+function switch.new()
+  local self = setmetatable({ object = object.load "bpf/xdp", opened = {}, rings = 0 }, switch)
+  self.reasons = reason_names()
+  self.program_path = self.object.progs .. "/tidegate_xdp"
+  self.program = assert(tg.prog.open(self.program_path))
+  return self
+end
+
+function switch:map(name)
+  self.opened[name] = self.opened[name] or assert(tg.map.open(self.object.maps .. "/" .. name))
+  return self.opened[name]
+end
+
+--- Backend `index`: addr; port; mtu; hop = { dmac, smac, ifindex = 1 (that packets come in by) }, or
+--- hop = false if it is not resolved. By default backend N has the MAC 02:00:00:00:01:N.
+function switch:backend(index, given)
+  local family, words = words_of(given.addr)
+  local hop = given.hop
+  if hop == nil then hop = { dmac = ("02:00:00:00:01:%02x"):format(index), smac = "02:00:00:00:00:ff" } end
+  local value = { current = given.current or 0, addr = words, port = given.port or 0, mtu = given.mtu or 0 }
+  value.flags = family == "6" and 1 or 0
+  value.hop = { hop_value(hop or nil) or {}, hop_value(given.other_hop) or {} }
+  assert(self:map("backends"):set(index, value))
+end
+
+--- A ring of these backends' indexes, one a slot: its index in `rings`.
+function switch:ring(slots)
+  local name = "ring" .. self.rings
+  local path = self.object:plain_map(name,
+    ("type array key 4 value 8 entries %d flags 0x1400"):format(#slots)) -- BPF_F_MMAPABLE | BPF_F_INNER_MAP
+  local ring <close> = assert(tg.map.open(path, { key = "u32", value = "u64" }))
+  local entries = {}
+  for i, home in ipairs(slots) do entries[i - 1] = home | home << 32 end
+  assert(ring:batch_set(entries))
+  assert(self:map("rings"):set(self.rings, ring))
+  self.rings = self.rings + 1
+  return self.rings - 1
+end
+
+--- A VIP: ring (a list of backends; false for none at all), service = 0, mode = "l2dsr", fail = "drop".
+function switch:vip(text, given)
+  local key, family = endpoint(text)
+  local value = { service = given.service or 0, mode = MODES[given.mode or "l2dsr"] }
+  value.fail = FAILS[given.fail or "drop"]
+  value.slots = given.ring and #given.ring or 7
+  value.ring = given.ring and self:ring(given.ring) or 4095
+  assert(self:map("vips" .. family):set(key, value))
+end
+
+--- nat's way back: what comes from `from` is of the VIP `to`.
+function switch:reverse(from, to, given)
+  local key, family = endpoint(from)
+  local vip = endpoint(to)
+  local value = { addr = vip.addr, port = vip.port, service = given.service or 0, backend = given.backend }
+  assert(self:map("reverse" .. family):set(key, value))
+end
+
+--- A route towards clients: "192.0.2.0/24", { hop = { dmac, smac, ifindex }, mtu } or { is_local = true }.
+function switch:route(prefix, given)
+  local host, length = prefix:match "^(.-)/(%d+)$"
+  local family, words = words_of(host)
+  local value = { hop = hop_value(given.hop) or {}, mtu = given.mtu or 0, flags = given.is_local and LOCAL or 0 }
+  local key = { prefix_len = tonumber(length), addr = family == "4" and words[1] or words }
+  assert(self:map("routes" .. family):set(key, value))
+end
+
+local function counts_of(map)
+  local counts = {}
+  for index in map:pairs() do counts[index] = map:sum(index) end
+  return counts
+end
+
+--- What the program counted since `before`: one reason at most.
+local function reason_since(self, before)
+  local found
+  for index, count in pairs(counts_of(self:map "reasons")) do
+    if count ~= before[index] then
+      assert(not found and count == before[index] + 1, "more than one reason counted")
+      found = self.reasons[index]
+    end
+  end
+  return found or "forward"
+end
+
+--- A packet arrives, as tg.packet or bytes. given: ctx (see tg.prog), netns (run in that namespace).
+function switch:receive(p, given)
+  local bytes = type(p) == "string" and p or p:bytes()
+  local before = counts_of(self:map "reasons")
+  local result
+  if given and given.netns then
+    result = self:receive_in(given.netns, given.ifindex, bytes)
+  else
+    result = assert(self.program:run(bytes, given))
+  end
+  local out = { verdict = result.retval, bytes = result.data, unchanged = result.data == bytes }
+  out.reason = reason_since(self, before)
+  out.packet = packet.parse(result.data)
+  return out
+end
+
+local function from_hex(hex)
+  return (hex:gsub("%x%x", function(digits) return string.char(tonumber(digits, 16)) end))
+end
+
+--- Runs the program in another network namespace, where a packet comes in by the device `ifindex`.
+function switch:receive_in(netns, ifindex, bytes)
+  local hex = bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end)
+  local host = object.run "readlink /proc/$PPID/exe"
+  local said = object.run(("nsenter --net=/run/netns/%s %s lua tests/helpers/run_program.lua %s %d %s"):format(
+    netns, host, self.program_path, ifindex, hex))
+  local verdict, out = said:match "^(%a+) (%x+)$"
+  return { retval = assert(verdict, said), data = from_hex(out) }
+end
+
+--- { packets, bytes } of "service", "backend" or "reply" (by backend).
+function switch:counter(what, index)
+  return self:map(what .. "_counters"):sum(index)
+end
+
+function switch:close()
+  for _, map in pairs(self.opened) do map:close() end
+  self.program:close()
+  self.object:close()
+end
+
+return switch
