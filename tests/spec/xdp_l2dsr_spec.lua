@@ -61,7 +61,8 @@ describe("a packet for a VIP", function()
   end)
 
   it("is found behind IPv6 extension headers, up to six", function()
-    local six = { { type = "hop" }, { type = "dst" }, { type = "routing" }, { type = "ah" }, { type = "dst" }, { type = "hop" } }
+    local six = {}
+    for i, name in ipairs { "hop", "dst", "routing", "ah", "dst", "hop" } do six[i] = { type = name } end
     for count = 1, 6 do
       local p = packets.tcp6():copy { ip = { ext = { table.unpack(six, 1, count) } } }
       assert_sent_to_2(p)

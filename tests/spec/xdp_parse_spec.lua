@@ -45,7 +45,9 @@ describe("a frame", function()
   it("that ends anywhere before its IP packet does passes as truncated", function()
     local all = { packets.tcp4 { payload = "xy" }, packets.tcp6 { payload = "xy" }, udp4, udp6,
       packets.tcp4 { vlan = { 7, 8 } }:copy { ip = { options = ("\1"):rep(8) } },
-      packets.tcp6():copy { ip = { ext = { { type = "hop" }, { type = "ah" }, { type = "fragment" }, { type = "dst" } } } } }
+      packets.tcp6():copy { ip = { ext = {
+        { type = "hop" }, { type = "ah" }, { type = "fragment" }, { type = "dst" },
+      } } } }
     for _, p in ipairs(all) do
       local bytes = p:bytes()
       for size = 14, #bytes - 1 do assert_passes("truncated", bytes:sub(1, size)) end
@@ -58,8 +60,10 @@ describe("a packet", function()
   it("of another protocol passes", function()
     assert_passes("other-protocol", packet { ip = packets.V4, icmp = { type = "echo-request" } })
     assert_passes("other-protocol", packet { ip = packets.V6, icmp6 = { type = "echo-request" } })
-    assert_passes("other-protocol", packet { ip = packets.with(packets.V4, { proto = "gre" }), payload = ("x"):rep(40) })
-    assert_passes("other-protocol", packet { ip = packets.with(packets.V6, { proto = "none" }), payload = ("x"):rep(40) })
+    for _, ip in ipairs { packets.V4, packets.V6 } do
+      assert_passes("other-protocol", packet { ip = packets.with(ip, { proto = "gre" }), payload = ("x"):rep(40) })
+      assert_passes("other-protocol", packet { ip = packets.with(ip, { proto = "none" }), payload = ("x"):rep(40) })
+    end
   end)
 
   it("whose header contradicts itself passes", function()
