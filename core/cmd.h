@@ -20,6 +20,7 @@ int tg_cmd_eval(int argc, char **argv);
 int tg_cmd_lua(int argc, char **argv);
 int tg_cmd_reload(int argc, char **argv);
 int tg_cmd_run(int argc, char **argv);
+int tg_cmd_repl(int argc, char **argv);
 int tg_cmd_status(int argc, char **argv);
 int tg_cmd_test(int argc, char **argv);
 int tg_cmd_unload(int argc, char **argv);

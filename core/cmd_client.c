@@ -37,7 +37,7 @@ static int parse(int argc, char **argv, bool json, const char *help, struct requ
 
 	memset(request, 0, sizeof(*request));
 	optind = 0;
-	while ((option = getopt_long(argc, argv, "+", options, NULL)) != -1) {
+	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option == 'i')
 			request->instance = optarg;
 		else if (option == 'j' && json)

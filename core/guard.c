@@ -152,6 +152,7 @@ static void begin_stop(lua_State *L, struct tg_guard *guard, enum tg_stop stop)
 
 	entry->stop = stop;
 	take_trace(L, guard->trace, sizeof(guard->trace));
+	find_place(L, guard->place, sizeof(guard->place));
 }
 
 /* Raises in code that can't yield, but lets it run during the grace that follows the first time. */

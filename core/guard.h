@@ -55,6 +55,7 @@ struct tg_guard {
 	_Atomic uint64_t since;	/* ns, uv_hrtime: start of the outermost entry; 0: idle */
 	_Atomic uint64_t limit;	/* ns: its budget */
 	char trace[2048];	/* where the last stopped entry was */
+	char place[200];	/* the same in one line: "app.lua:12 (in find)" */
 	char refusal[320];	/* "not enough memory (cap 64 MiB) at app.lua:12 (in rep)"; "" if none */
 };
 

@@ -2,6 +2,7 @@
 #include "health.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
@@ -57,6 +58,23 @@ int tg_check_validate(const struct tg_check *check, struct tg_error *error)
 	if (!code && check->type == TG_CHECK_HTTP)
 		code = validate_http(check, error);
 	return code;
+}
+
+int tg_check_copy(struct tg_check *to, const struct tg_check *from)
+{
+	*to = *from;
+	if (!to->status_max) {
+		to->status_min = 200;
+		to->status_max = 399;
+	}
+	to->request = from->type == TG_CHECK_HTTP ? strdup(from->request) : NULL;
+	return from->type == TG_CHECK_HTTP && !to->request ? -ENOMEM : 0;
+}
+
+void tg_check_release(struct tg_check *check)
+{
+	free((char *)check->request);
+	check->request = NULL;
 }
 
 struct tg_health_status tg_health_begin(enum tg_health state, uint64_t wall)

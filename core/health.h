@@ -60,6 +60,11 @@ struct tg_health_status {
 /* 0, or -EINVAL with the text of what is wrong. */
 int tg_check_validate(const struct tg_check *check, struct tg_error *error);
 
+/* Copies a valid check, with its request and its defaults filled in. 0 or -ENOMEM. */
+int tg_check_copy(struct tg_check *to, const struct tg_check *from);
+/* Frees what a copy holds. */
+void tg_check_release(struct tg_check *check);
+
 /* A history that begins now, in a state that is decided already or unknown. */
 struct tg_health_status tg_health_begin(enum tg_health state, uint64_t wall);
 /* Takes a result in; true when it changed the state. */

@@ -2,9 +2,11 @@
 /* tidegate.core.host: what the library needs of the VM and the guard. For the library only. */
 #include <lauxlib.h>
 #include <lua.h>
+#include <lualib.h>
 #include <string.h>
 #include <time.h>
 
+#include "addr.h"
 #include "coroutine.h"
 #include "vm.h"
 
@@ -28,19 +30,11 @@ static int push_results(lua_State *L, lua_State *co, int n, const char *state)
 
 static int push_stopped(lua_State *L, const struct tg_guard *guard, const struct tg_entry *entry)
 {
-	const char *place = strstr(guard->trace, "\n\t");
-	const char *end = place ? strstr(place + 2, ": in ") : NULL;
-
 	if (entry->stop == TG_STOP_EXIT)
 		return lua_pushliteral(L, "exit"), 1;
 	lua_pushliteral(L, "error");
-	if (end)
-		lua_pushlstring(L, place + 2, end - place - 2);
-	else
-		lua_pushliteral(L, "?");
-	lua_pushfstring(L, "%s: stopped after %d ms without yielding", lua_tostring(L, -1),
+	lua_pushfstring(L, "%s: stopped after %d ms without yielding", guard->place,
 		(int)(entry->budget / 1000000));
-	lua_remove(L, -2);
 	lua_pushfstring(L, "%s\n%s", lua_tostring(L, -1), guard->trace);
 	return 3;
 }
@@ -143,6 +137,46 @@ static int l_errors(lua_State *L)
 	return 1;
 }
 
+/* strerror("ECONNREFUSED") → "connection refused" */
+static int l_strerror(lua_State *L)
+{
+	const char *name = luaL_checkstring(L, 1);
+
+#define TRY(code, text)                            \
+	if (!strcmp(name, #code)) {                \
+		lua_pushliteral(L, text);          \
+		return 1;                          \
+	}
+	UV_ERRNO_MAP(TRY)
+#undef TRY
+	lua_pushvalue(L, 1);
+	return 1;
+}
+
+/* family("10.0.0.1") → 4, 6, or nil for what is not an address */
+static int l_family(lua_State *L)
+{
+	struct tg_addr addr;
+
+	if (tg_addr_parse(luaL_checkstring(L, 1), &addr))
+		return 0;
+	lua_pushinteger(L, addr.family == AF_INET ? 4 : 6);
+	return 1;
+}
+
+/* stock() → Lua's own string and table functions, for the spec that compares core/bounded.c to them */
+static int l_stock(lua_State *L)
+{
+	lua_pushliteral(L, "");
+	lua_getmetatable(L, -1);	/* luaopen_string gives strings a new one */
+	luaopen_string(L);
+	lua_insert(L, -3);
+	lua_setmetatable(L, -2);
+	lua_pop(L, 1);
+	luaopen_table(L);
+	return 2;
+}
+
 static const luaL_Reg functions[] = {
 	{ "run", l_run },
 	{ "close", l_close },
@@ -150,6 +184,9 @@ static const luaL_Reg functions[] = {
 	{ "exit", l_exit },
 	{ "memory", l_memory },
 	{ "errors", l_errors },
+	{ "stock", l_stock },
+	{ "strerror", l_strerror },
+	{ "family", l_family },
 	{ NULL, NULL },
 };
 

@@ -16,6 +16,7 @@ static const struct command {
 	{ "reload", tg_cmd_reload, "", "load the daemon's files anew" },
 	{ "status", tg_cmd_status, "[--json]", "what the daemon runs" },
 	{ "eval", tg_cmd_eval, "'EXPR'", "evaluate Lua in the running daemon" },
+	{ "repl", tg_cmd_repl, "", "the same, interactive" },
 	{ "doctor", tg_cmd_doctor, "[DEV…]", "what this machine offers, and what is missing" },
 	{ "unload", tg_cmd_unload, "", "remove everything that an instance left in the kernel" },
 	{ "test", tg_cmd_test, "SPEC…", "busted inside the host: specs that may wait" },

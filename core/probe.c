@@ -48,7 +48,6 @@ struct tg_target {
 	uint8_t head_length;
 	char head[TG_HTTP_HEAD];   /* of the answer, as far as it is there */
 	struct tg_check check;
-	size_t request_length;
 	struct sockaddr_storage address;
 	socklen_t address_length;
 	struct tg_health_status status;
@@ -112,8 +111,6 @@ static uint64_t next_start(struct tg_target *target, uint64_t now)
 
 	if (margin < 3 * TG_WHEEL_TICK / 2)
 		margin = 3 * TG_WHEEL_TICK / 2;
-	if (margin > interval / 2)
-		margin = interval / 2;
 	if (target->respread)
 		span = interval - margin;
 	target->respread = false;
@@ -247,11 +244,12 @@ static void start(struct tg_target *target)
 /* False when that was the end of the probe. */
 static bool ask(struct tg_target *target)
 {
-	ssize_t sent = send(target->socket->fd, target->check.request, target->request_length,
-		MSG_NOSIGNAL);
+	const char *request = target->check.request;
+	size_t length = strlen(request);
+	ssize_t sent = send(target->socket->fd, request, length, MSG_NOSIGNAL);
 
 	target->asked = true;
-	if (sent == (ssize_t)target->request_length)
+	if (sent == (ssize_t)length)
 		return true;
 	fail(target, sent < 0 ? errno : ENOBUFS); /* a new connection takes TG_CHECK_REQUEST_MAX */
 	return false;
@@ -407,25 +405,6 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 /* --- targets --------------------------------------------------------------------------------- */
 
-static int copy_check(struct tg_target *target, const struct tg_check *check,
-	struct tg_error *error)
-{
-	bool http = check->type == TG_CHECK_HTTP;
-	char *request = http ? strdup(check->request) : NULL;
-
-	if (http && !request)
-		return tg_fail(error, -ENOMEM, "no memory for a check");
-	free((char *)target->check.request);
-	target->check = *check;
-	target->check.request = request;
-	target->request_length = request ? strlen(request) : 0;
-	if (!check->status_max) {
-		target->check.status_min = 200;
-		target->check.status_max = 399;
-	}
-	return 0;
-}
-
 /* Sooner for few targets: a millisecond for each that there is, at most the interval. */
 static void plan_first(struct tg_target *target)
 {
@@ -460,7 +439,7 @@ struct tg_target *tg_prober_add(struct tg_prober *prober, const struct tg_check 
 	if (tg_check_validate(check, error) < 0)
 		return NULL;
 	target = calloc(1, sizeof(*target));
-	if (!target || copy_check(target, check, error) < 0) {
+	if (!target || tg_check_copy(&target->check, check) < 0) {
 		tg_fail(error, -ENOMEM, "no memory for a target");
 		free(target);
 		return NULL;
@@ -486,7 +465,7 @@ void tg_prober_remove(struct tg_target *target)
 	if (target->next)
 		target->next->link = target->link;
 	target->prober->stats.targets--;
-	free((char *)target->check.request);
+	tg_check_release(&target->check);
 	free(target);
 }
 
@@ -495,6 +474,7 @@ int tg_target_set_check(struct tg_target *target, const struct tg_check *check,
 {
 	const struct tg_check *old = &target->check;
 	int code = tg_check_validate(check, error);
+	struct tg_check fresh;
 	uint64_t now;
 
 	if (code < 0)
@@ -502,9 +482,12 @@ int tg_target_set_check(struct tg_target *target, const struct tg_check *check,
 	if (check->type != old->type || check->port != old->port ||
 	    !tg_addr_equal(&check->addr, &old->addr))
 		return tg_fail(error, -EINVAL, "a target keeps its type of check, address and port");
-	code = copy_check(target, check, error);
-	if (code < 0 || check->type == TG_CHECK_EXTERNAL)
-		return code;
+	if (tg_check_copy(&fresh, check) < 0)
+		return tg_fail(error, -ENOMEM, "no memory for a check");
+	tg_check_release(&target->check);
+	target->check = fresh;
+	if (check->type == TG_CHECK_EXTERNAL)
+		return 0;
 	now = uv_hrtime();
 	if (target->next_start > now + check->interval)
 		target->next_start = now + random_below(target->prober, check->interval);

@@ -58,6 +58,14 @@ static void *allocate(void *user, void *block, size_t old, size_t new)
 	return moved;
 }
 
+void tg_vm_make_room(lua_State *L, size_t bytes)
+{
+	struct tg_vm *vm = tg_vm_of(L);
+
+	if (bytes < vm->cap && over_cap(vm, bytes))
+		lua_gc(L, LUA_GCCOLLECT);
+}
+
 static int on_panic(lua_State *L)
 {
 	const char *text = lua_tostring(L, -1);

@@ -49,6 +49,9 @@ int tg_vm_call(struct tg_vm *vm, const char *module, const char *function, int a
 /* As lua_pcall on the main state, errors logged with a traceback and counted. False on an error;
  * then nothing is left on the stack. */
 bool tg_vm_pcall(struct tg_vm *vm, int nargs, int nresults);
+/* Collects garbage if `bytes` more would not fit under the cap: before luaL_Buffer, which fails at
+ * once where Lua itself would collect and try again. */
+void tg_vm_make_room(lua_State *L, size_t bytes);
 /* Ends the loop soon; the first call's code counts. */
 void tg_vm_exit(struct tg_vm *vm, int code);
 

@@ -21,11 +21,13 @@ end
 local function close_all()
   local pending = 0
   for _, object in ipairs(luv_objects()) do
-    pending = pending + 1
+    local value = object.value
     if object.kind == "uv_req" then
-      pcall(object.value.cancel, object.value)
-    elseif not object.value:is_closing() then
-      object.value:close()
+      pending = pending + 1
+      pcall(value.cancel, value)
+    elseif value.is_closing then
+      pending = pending + 1
+      if not value:is_closing() then value:close() end
     end
   end
   return pending

@@ -323,6 +323,7 @@ local function milliseconds(seconds)
   return math.ceil(uv.hrtime() / 1e6 % 1 + seconds * 1000)
 end
 
+--- Raises at `level` unless it is a time to wait.
 local function check_seconds(seconds, level)
   if type(seconds) ~= "number" or seconds < 0 or seconds > 1e9 or seconds ~= seconds then
     error(("seconds: a number from 0 to 1e9 expected, got %s"):format(tostring(seconds)), level + 1)
@@ -343,6 +344,28 @@ local function arm(seconds, fn)
     if timer then release(timer) end
     timer = nil
   end
+end
+
+--- As await, but for at most so many seconds (nil: no limit): returns true and what `done` was called
+--- with, or false when the time is over and the starter's undo function has been called.
+function task.await_within(seconds, starter)
+  return task.await(function(done)
+    local disarm, finished
+    local undo = starter(function(...)
+      finished = true
+      if disarm then disarm() end
+      done(true, ...)
+    end)
+    if finished then return end
+    disarm = seconds and arm(seconds, function()
+      if undo then undo() end
+      done(false)
+    end)
+    return function()
+      if disarm then disarm() end
+      if undo then undo() end
+    end
+  end)
 end
 
 --- Waits. tg.sleep
@@ -489,6 +512,8 @@ function task.shutdown()
   if kick then kick:close() end
   kick = nil
 end
+
+task.check_seconds = check_seconds
 
 log.ask_script(function() return current and current.owner.script end)
 

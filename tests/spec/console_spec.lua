@@ -214,4 +214,28 @@ describe("the control socket", function()
     assert.truthy(other.text():find('no command "nonsense"; it knows: eval, hello, repl', 1, true))
     other.close()
   end)
+
+  it("reads a session from a pipe, its globals kept from entry to entry", function()
+    local client = start({ "repl", "--instance", instance }, [[
+x = 20
+
+for i = 1, 2 do
+  x = x + i
+end
+=x
+x, { x }
+return x, "last line"
+]])
+    assert.same({ 0, '23\n23\n{ 23 }\n23\n"last line"\n', "" }, { client.wait() })
+    assert.same({ 0, "nil\n", "" }, { start({ "repl", "--instance", instance }, "x").wait() })
+  end)
+
+  it("says at the end of a session what is wrong with its last entry", function()
+    local code, out, err = start({ "repl", "--instance", instance }, "1 + 1\nfor i = 1, 2 do\n").wait()
+    assert.same({ 1, "2\n" }, { code, out })
+    assert.truthy(err:find("'end' expected .*near <eof>"))
+    code, out, err = start({ "repl", "--instance", instance }, "error 'boom'\n'after'\n").wait()
+    assert.same({ 1, '"after"\n' }, { code, out })
+    assert.truthy(err:find("boom", 1, true))
+  end)
 end)

@@ -1,4 +1,3 @@
-local core = require "tidegate.core.host"
 local task = require "tidegate.task"
 
 --- A variable for <close> that notes its name in a list.
@@ -54,5 +53,22 @@ describe("a task", function()
     assert.matches("stack traceback:.*task_spec.lua:%d+: in function", traceback)
     assert.equal(message, failures[1][1])
     assert.equal(1, owner.errors)
+  end)
+end)
+
+describe("a task that is cancelled", function()
+  it("runs its <close> variables, innermost first, also in coroutines of its own", function()
+    local closed = {}
+    local t = tg.spawn(function()
+      local _ <close> = closer(closed, "task")
+      coroutine.wrap(function()
+        local _ <close> = closer(closed, "coroutine")
+        tg.sleep(10)
+      end)()
+    end)
+    tg.sleep(0)
+    t:cancel()
+    assert.same({ "coroutine", "task" }, closed)
+    assert.same({ false, "cancelled" }, { t:join() })
   end)
 end)

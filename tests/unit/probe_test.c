@@ -10,8 +10,11 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <net/if.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -22,7 +25,7 @@ static struct tg_prober *prober;
 
 /* --- listeners --- */
 
-static int listen_on(const char *address, int backlog, uint16_t *port)
+static int listen_on_port(const char *address, int backlog, uint16_t want, uint16_t *port)
 {
 	struct sockaddr_storage at;
 	socklen_t length = sizeof(at);
@@ -31,12 +34,17 @@ static int listen_on(const char *address, int backlog, uint16_t *port)
 
 	tg_addr_parse(address, &addr);
 	fd = socket(addr.family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-	length = tg_addr_sockaddr(&addr, 0, &at);
+	length = tg_addr_sockaddr(&addr, want, &at);
 	CHECK_INT(0, bind(fd, (struct sockaddr *)&at, length));
 	CHECK_INT(0, listen(fd, backlog));
 	getsockname(fd, (struct sockaddr *)&at, &length);
 	*port = ntohs(((struct sockaddr_in *)&at)->sin_port); /* at the same place in IPv6 */
 	return fd;
+}
+
+static int listen_on(const char *address, int backlog, uint16_t *port)
+{
+	return listen_on_port(address, backlog, 0, port);
 }
 
 /* Fills the accept queue of a listener with a backlog of 0: its kernel drops every further SYN. */
@@ -54,29 +62,39 @@ struct server {
 	const char *pieces[8]; /* of the answer, in writes of their own */
 	unsigned int pause_ms; /* before each piece */
 	bool reset;	       /* end with a RST instead of a FIN */
-	bool hold;	       /* leave the connection open, unanswered */
+	bool hold;	       /* leave the connection open until the other side ends it */
+	bool greets;	       /* speaks before it is asked */
+	bool saw_reset;	       /* the other side ended it with a RST */
 	int listener;
 	uint16_t port;
 	char request[512];     /* the last one */
 	pthread_t thread;
 };
 
-static void serve_one(struct server *server, int fd)
+static void answer(struct server *server, int fd)
 {
-	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
-	ssize_t got = read(fd, server->request, sizeof(server->request) - 1);
-
-	server->request[got > 0 ? got : 0] = 0;
 	for (const char **piece = server->pieces; *piece; piece++) {
 		usleep(server->pause_ms * 1000);
 		if (send(fd, *piece, strlen(*piece), MSG_NOSIGNAL) < 0)
 			break;
 	}
+}
+
+static void serve_one(struct server *server, int fd)
+{
+	static const struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+	ssize_t got;
+
+	if (server->greets)
+		answer(server, fd);
+	got = read(fd, server->request, sizeof(server->request) - 1);
+	server->request[got > 0 ? got : 0] = 0;
+	if (!server->greets)
+		answer(server, fd);
+	if (server->hold)
+		server->saw_reset = read(fd, &got, sizeof(got)) < 0 && errno == ECONNRESET;
 	if (server->reset)
 		setsockopt(fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
-	if (server->hold)
-		while (read(fd, server->request, sizeof(server->request) - 1) > 0)
-			;
 	close(fd);
 }
 
@@ -442,12 +460,23 @@ static void the_expected_status_can_be_set(void)
 	server_stop(&server);
 }
 
+static void connections_end_with_a_reset(void)
+{
+	struct http_case answered = { { .pieces = { "HTTP/1.1 200 OK\r\n\r\n" }, .hold = true },
+		TG_HEALTH_UP, "" };
+	struct http_case silent = { { .hold = true }, TG_HEALTH_DOWN, "timeout after 0.2 s" };
+
+	probe_http(&answered);
+	CHECK(answered.server.saw_reset);
+	probe_http(&silent);
+	CHECK(silent.server.saw_reset);
+}
+
 /* --- a loop that stands still --- */
 
 static unsigned int stall_ms;
 
-/* In the check phase the timers come next, before the sockets. */
-static void stall_once(uv_check_t *check)
+static void stall_once(void)
 {
 	if (!stall_ms || !tg_prober_stats(prober).in_flight)
 		return;
@@ -455,36 +484,69 @@ static void stall_once(uv_check_t *check)
 	stall_ms = 0;
 }
 
-static void probe_through_stall(unsigned int answer_ms, unsigned int stall)
+/* After the probe's first event; the loop goes on with its timers, before the sockets. */
+static void stall_in_check(uv_check_t *phase)
 {
-	struct server server = { .pieces = { "HTTP/1.1 200 OK\r\n\r\n" }, .pause_ms = answer_ms };
-	struct tg_check check;
-	struct seen seen;
-	uv_check_t phase;
+	stall_once();
+}
 
-	server_start(&server);
+/* After the start of a probe; the loop goes on with its sockets. */
+static void stall_in_prepare(uv_prepare_t *phase)
+{
+	stall_once();
+}
+
+static void probe_through_stall(struct http_case *test, bool after_start, unsigned int ms)
+{
+	uv_prepare_t prepare;
+	uv_check_t check;
+	struct tg_check ask;
+	struct seen seen;
+
+	server_start(&test->server);
 	set_up();
-	uv_check_init(&loop, &phase);
-	uv_check_start(&phase, stall_once);
-	stall_ms = stall;
-	check = check_of(TG_CHECK_HTTP, "127.0.0.1", server.port, 1000, 100);
-	add(&seen, &check, TG_HEALTH_UNKNOWN);
+	uv_prepare_init(&loop, &prepare);
+	uv_check_init(&loop, &check);
+	if (after_start)
+		uv_prepare_start(&prepare, stall_in_prepare);
+	else
+		uv_check_start(&check, stall_in_check);
+	stall_ms = ms;
+	ask = check_of(TG_CHECK_HTTP, "127.0.0.1", test->server.port, 1000,
+		after_start ? 1000 : 100);
+	add(&seen, &ask, TG_HEALTH_UNKNOWN);
 	run_until_change(&seen);
-	CHECK_INT(TG_HEALTH_UP, seen.state);
-	CHECK_STR("", seen.reason);
-	uv_close((uv_handle_t *)&phase, NULL);
+	CHECK_INT(test->state, seen.state);
+	CHECK_STR(test->reason, seen.reason);
+	CHECK_INT(0, stall_ms);
+	uv_close((uv_handle_t *)&prepare, NULL);
+	uv_close((uv_handle_t *)&check, NULL);
 	tear_down();
-	server_stop(&server);
+	server_stop(&test->server);
 }
 
 static void an_answer_that_waits_in_the_socket_counts_after_a_stall(void)
 {
-	probe_through_stall(0, 130);
+	struct http_case test = { { .pieces = { "HTTP/1.1 200 OK\r\n\r\n" } }, TG_HEALTH_UP, "" };
+
+	probe_through_stall(&test, false, 130);
 }
 
 static void a_stall_is_not_held_against_the_server(void)
 {
-	probe_through_stall(230, 200);
+	struct http_case test = { { .pieces = { "HTTP/1.1 200 OK\r\n\r\n" }, .pause_ms = 230 },
+		TG_HEALTH_UP, "" };
+
+	probe_through_stall(&test, false, 200);
+}
+
+/* The held ACK goes out after 200 ms at most, and the server speaks: one event for both. */
+static void a_greeting_that_came_before_the_request_is_read(void)
+{
+	struct http_case test = { { .pieces = { "220 mail.example ESMTP\r\n" }, .greets = true,
+		.hold = true }, TG_HEALTH_DOWN, "no HTTP answer" };
+
+	probe_through_stall(&test, true, 300);
 }
 
 /* --- owners that change things --- */
@@ -635,7 +697,71 @@ static void want_of_descriptors_is_not_the_servers_fault(void)
 	close(fd);
 }
 
+/* --- what the network itself refuses --- */
+
+/* A network of our own, with nothing but lo and one local port. Returns where to go back to, or -1. */
+static int enter_private_network(void)
+{
+	int home = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC), fd;
+	struct ifreq lo = { .ifr_name = "lo", .ifr_flags = IFF_UP };
+
+	if (unshare(CLONE_NEWNET) < 0) {
+		printf("# no private network: %s\n", strerror(errno));
+		close(home);
+		return -1;
+	}
+	fd = socket(AF_INET, SOCK_DGRAM, 0);
+	CHECK_INT(0, ioctl(fd, SIOCSIFFLAGS, &lo));
+	close(fd);
+	fd = open("/proc/sys/net/ipv4/ip_local_port_range", O_WRONLY);
+	CHECK_INT(11, write(fd, "40000 40000", 11));
+	close(fd);
+	return home;
+}
+
+static void leave_private_network(int home)
+{
+	CHECK_INT(0, setns(home, CLONE_NEWNET));
+	close(home);
+}
+
+static void no_route_is_a_failure_but_no_local_port_is_not(void)
+{
+	int home = enter_private_network(), fd, taken;
+	struct seen unreachable, starved;
+	struct tg_check check;
+	uint16_t port;
+
+	if (home < 0)
+		return;
+	fd = listen_on_port("127.0.0.1", 8, 8080, &port);
+	taken = connect_to(port);
+	set_up();
+	check = check_of(TG_CHECK_TCP, "192.0.2.1", 80, 50, 50);
+	add(&unreachable, &check, TG_HEALTH_UP);
+	check = check_of(TG_CHECK_TCP, "127.0.0.1", port, 50, 50);
+	add(&starved, &check, TG_HEALTH_UP);
+	run_for(300);
+	CHECK_INT(TG_HEALTH_DOWN, unreachable.state);
+	CHECK_STR("network is unreachable", unreachable.reason);
+	CHECK_INT(TG_HEALTH_UP, starved.state);
+	CHECK(status_of(&starved)->skipped >= 4 && !status_of(&starved)->failed);
+	tear_down();
+	close(taken);
+	close(fd);
+	leave_private_network(home);
+}
+
 /* --- the schedule --- */
+
+static int count_ok(const struct seen *crowd)
+{
+	int count = 0;
+
+	for (int i = 0; i < CROWD; i++)
+		count += status_of(&crowd[i])->ok;
+	return count;
+}
 
 static void first_probes_come_promptly_and_rates_hold(void)
 {
@@ -651,7 +777,9 @@ static void first_probes_come_promptly_and_rates_hold(void)
 	run_for(CROWD + 40);
 	for (int i = 0; i < CROWD; i++)
 		CHECK_INT(TG_HEALTH_UP, crowd[i].state);
-	run_for(1500 - CROWD - 40);
+	run_for(300 - CROWD - 40);
+	CHECK(count_ok(crowd) > CROWD && count_ok(crowd) < 2 * CROWD); /* the second ones are spread */
+	run_for(1500 - 300);
 	for (int i = 0; i < CROWD; i++)
 		CHECK(status_of(&crowd[i])->ok >= 3 && status_of(&crowd[i])->ok <= 5);
 	tear_down();
@@ -690,13 +818,16 @@ int main(void)
 	RUN(a_server_that_returns_is_up_again);
 	RUN(http_answers_are_judged_by_their_status_line);
 	RUN(the_expected_status_can_be_set);
+	RUN(connections_end_with_a_reset);
 	RUN(an_answer_that_waits_in_the_socket_counts_after_a_stall);
 	RUN(a_stall_is_not_held_against_the_server);
+	RUN(a_greeting_that_came_before_the_request_is_read);
 	RUN(targets_may_be_removed_from_within_a_callback);
 	RUN(a_target_may_be_removed_in_flight);
 	RUN(a_check_can_be_changed_and_keeps_its_history);
 	RUN(somebody_elses_results_drive_the_same_machine);
 	RUN(want_of_descriptors_is_not_the_servers_fault);
+	RUN(no_route_is_a_failure_but_no_local_port_is_not);
 	RUN(first_probes_come_promptly_and_rates_hold);
 	RUN(no_test_left_a_descriptor);
 	return unit_result();
