@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/magic.h>
+#include <mntent.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -129,13 +130,30 @@ static bool is_mounted(const char *path, unsigned long magic)
 	return !statfs(path, &fs) && (unsigned long)fs.f_type == magic;
 }
 
-/* /sys is not what process 1 sees there: somebody mounted another one over it, for us alone. */
+/* `ip netns exec NAME` mounts a /sys of its own, and names it NAME. */
+static bool sys_is_of_ip_netns_exec(void)
+{
+	FILE *mounts = setmntent("/proc/self/mounts", "re");
+	struct mntent *mount;
+	char path[256] = "";
+
+	if (!mounts)
+		return false;
+	while ((mount = getmntent(mounts)))	/* the last one counts */
+		if (!strcmp(mount->mnt_dir, "/sys"))
+			snprintf(path, sizeof(path), "/run/netns/%s", mount->mnt_fsname);
+	endmntent(mounts);
+	return *path && !access(path, F_OK);
+}
+
+/* /sys is not what process 1 sees there (if we may look): another one lies over it, for us alone. */
 static bool sys_is_private(void)
 {
 	struct stat ours, init;
 
-	return !stat("/sys", &ours) && !stat("/proc/1/root/sys", &init) &&
-		ours.st_dev != init.st_dev;
+	return sys_is_of_ip_netns_exec() ||
+		(!stat("/sys", &ours) && !stat("/proc/1/root/sys", &init) &&
+			ours.st_dev != init.st_dev);
 }
 
 enum tg_bpffs_state tg_instance_bpffs_state(void)

@@ -10,12 +10,15 @@
 #include <errno.h>
 #include <getopt.h>
 #include <histedit.h>
+#include <locale.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/ttydefaults.h>
 #include <unistd.h>
+#include <wchar.h>
 
 #include "client.h"
 #include "cmd.h"
@@ -51,16 +54,33 @@ static char *prompt(EditLine *editor)
 	return repl_of(editor)->entry ? next : first;
 }
 
-/* Ctrl-C: empties the line and ends its editing. */
-static unsigned char drop_entry(EditLine *editor, int key)
+/*
+ * The next key. Ctrl-C ends the line, to be dropped. (A function bound to Ctrl-C would be the usual way,
+ * but libedit never frees the name of one.)
+ */
+static int read_key(EditLine *editor, wchar_t *key)
 {
-	const LineInfo *line = el_line(editor);
+	mbstate_t state = { 0 };
+	size_t used = -2;
+	char byte;
 
-	el_cursor(editor, line->lastchar - line->cursor);
-	el_deletestr(editor, line->lastchar - line->buffer);
-	fputs("^C\n", stdout);
-	repl_of(editor)->dropped = true;
-	return CC_NEWLINE;
+	while (used == (size_t)-2) {	/* a character that goes on in the next byte */
+		ssize_t n = read(STDIN_FILENO, &byte, 1);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n;
+		used = mbrtowc(key, &byte, 1, &state);
+	}
+	if (used == (size_t)-1)
+		*key = L'?';
+	if (*key == CTRL('c')) {
+		fputs("^C", stdout);
+		repl_of(editor)->dropped = true;
+		*key = L'\n';
+	}
+	return 1;
 }
 
 /* NULL without a home directory: no history is kept. To be freed. */
@@ -97,9 +117,10 @@ static void save_history(struct repl *repl)
 	free(path);
 }
 
-/* Ctrl-C reaches drop_entry as a key: no signal is made of it while a line is edited. */
+/* Ctrl-C arrives as a key: no signal is made of it while a line is edited. */
 static void open_editor(struct repl *repl)
 {
+	setlocale(LC_CTYPE, "");
 	repl->editor = el_init("tidegate", stdin, stdout, stderr);
 	if (!repl->editor)
 		return;
@@ -109,8 +130,7 @@ static void open_editor(struct repl *repl)
 	el_set(repl->editor, EL_SIGNAL, 1);
 	el_set(repl->editor, EL_EDITOR, "emacs");
 	el_set(repl->editor, EL_HIST, history, repl->history);
-	el_set(repl->editor, EL_ADDFN, "tidegate-drop-entry", "Drop the entry", drop_entry);
-	el_set(repl->editor, EL_BIND, "^C", "tidegate-drop-entry", NULL);
+	el_set(repl->editor, EL_GETCFN, read_key);
 	el_set(repl->editor, EL_SETTY, "-d", "-isig", NULL);
 	el_source(repl->editor, NULL);
 	printf("tidegate %s, instance \"%s\" (Ctrl-C cancels, Ctrl-D ends)\n", TIDEGATE_VERSION,

@@ -85,6 +85,7 @@ static void start(void)
 
 		setenv("HOME", home, 1);
 		setenv("TERM", "vt100", 1);
+		setenv("LC_ALL", "C.UTF-8", 1);
 		exit(tg_cmd_repl(3, argv));
 	}
 }
@@ -214,8 +215,8 @@ static void history_is_kept_for_its_owner_alone(void)
 	unlink(history_file);
 	start();
 	expect_prompt("> ");
-	type("from before\r");
-	expect("<from before|>");
+	type("from grün before\r");
+	expect("<from grün before|>");
 	expect_prompt("> ");
 	type("\004");
 	CHECK_INT(0, end());
@@ -224,7 +225,7 @@ static void history_is_kept_for_its_owner_alone(void)
 	start();
 	expect_prompt("> ");
 	type("\020\r");		/* Ctrl-P: the entry before */
-	expect("<from before|>");
+	expect("<from grün before|>");
 	expect_prompt("> ");
 	type("\004");
 	CHECK_INT(0, end());
