@@ -14,6 +14,7 @@
 #define AGAIN_MS	 100
 #define TICK_MS		 100
 #define READS_PER_TURN	 64	/* datagrams read before the rest of the loop gets its turn */
+#define READS_PER_OVERRUN 100000	/* more than fit in the socket buffer */
 #define COLD_INTERVAL_NS (1 * (uint64_t)TG_SECOND_NS)
 #define WARM_INTERVAL_NS (8 * (uint64_t)TG_SECOND_NS)
 #define WARM_JITTER_NS	 (2 * (uint64_t)TG_SECOND_NS)
@@ -175,19 +176,35 @@ static void neigh_forget_older(struct tg_neighbour *n)
 	}
 }
 
-/* Asks the kernel to resolve it; what it doesn't announce (devices without ARP), it says when asked. */
+/* What the kernel knows by now, announced or not (devices without ARP are not). 0 or -ENOENT. */
+static int get(struct tg_neighbour *n, struct tg_neigh *neigh)
+{
+	struct tg_nl_neigh now;
+	int error = tg_netlink_get_neigh(&n->netlink, neigh->ifindex, &neigh->addr, &now);
+
+	if (!error)
+		neigh_update(n, neigh, &now);
+	return error;
+}
+
+/*
+ * Asks the kernel to resolve or confirm a neighbour. Not a permanent one: NTF_USE would make the
+ * kernel forget its MAC (a_permanent_neighbour_stays_permanent), so look before.
+ */
 static void ask(struct tg_neighbour *n, struct tg_neigh *neigh)
 {
 	const struct tg_link *link = tg_link_by_index(n, neigh->ifindex);
-	struct tg_nl_neigh now;
+	int error;
 
 	if (!link || !link->up || !link->carrier)
 		return;
 	n->stats.asks++;
+	error = get(n, neigh);
+	if (!error && neigh->state & (NUD_PERMANENT | NUD_NOARP | NUD_REACHABLE | NUD_INCOMPLETE))
+		return;
 	tg_netlink_use_neigh(&n->netlink, neigh->ifindex, &neigh->addr);
-	if (!tg_neigh_usable(neigh) &&
-		!tg_netlink_get_neigh(&n->netlink, neigh->ifindex, &neigh->addr, &now))
-		neigh_update(n, neigh, &now);
+	if (error)
+		get(n, neigh);
 }
 
 /* Asks for those at the front of a queue that are due. */
@@ -383,6 +400,26 @@ static int on_event(void *user, const struct nlmsghdr *message)
 	return n->closing;
 }
 
+static int on_stale(void *user, const struct nlmsghdr *message)
+{
+	return 0;
+}
+
+/*
+ * After an overrun the kernel drops announcements without another word until the socket has been
+ * read empty. Only what is read from the kernel's tables after that is sure to be all.
+ */
+static void on_overrun(struct tg_neighbour *n)
+{
+	int result = 0;
+
+	n->stats.overruns++;
+	for (int i = 0; i < READS_PER_OVERRUN && result != -EAGAIN; i++)
+		result = tg_netlink_read(&n->netlink, on_stale, n);
+	n->lost = true;		/* read at the next tick: a storm has to be let pass */
+	tg_neighbour_tick(n);
+}
+
 static void on_readable(uv_poll_t *poll, int status, int events)
 {
 	struct tg_neighbour *n = poll->data;
@@ -390,11 +427,12 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
 	for (int i = 0; i < READS_PER_TURN && !result && !n->closing; i++)
 		result = tg_netlink_read(&n->netlink, on_event, n);
-	if (result == -ENOBUFS) {
-		n->stats.overruns++;
-		n->lost = true;		/* at the next tick: a storm has to be let pass */
-		tg_neighbour_tick(n);
-	}
+	if (n->closing)
+		return;
+	if (result == -ENOBUFS)
+		on_overrun(n);
+	if (status < 0)		/* libuv stops polling at POLLERR, which an overrun sets */
+		uv_poll_start(poll, UV_READABLE, on_readable);
 }
 
 /* ---- life ---- */

@@ -114,7 +114,7 @@ int tg_netlink_read(struct tg_netlink *nl, tg_netlink_fn fn, void *user)
 	ssize_t size = mnl_socket_recvfrom(nl->events, nl->buffer, sizeof(nl->buffer));
 
 	if (size < 0)
-		return errno == EAGAIN || errno == EINTR ? -EAGAIN : -ENOBUFS;
+		return errno == EINTR ? 0 : errno == EAGAIN ? -EAGAIN : -ENOBUFS;
 	mnl_cb_run(nl->buffer, size, 0, 0, on_message, &handler);
 	return 0;
 }

@@ -81,6 +81,32 @@ static void a_burst_of_route_changes_is_one_round_of_work(void)
 	tg_nexthop_unwatch(seen.watch);
 }
 
+static void a_change_amid_a_storm_of_others_is_acted_on(void)
+{
+	uint64_t before, start;
+	struct seen seen;
+	FILE *storm;
+
+	watch(&seen, "10.9.0.7");
+	CHECK(becomes(&seen, TG_NEXTHOP_NO_ROUTE, NULL, NULL));
+	storm = popen("for i in $(seq 1 20000); do echo route replace 10.202.0.0/24 via 10.0.0.2; "
+		      "echo route replace 10.202.0.0/24 via 10.0.1.2; done | ip -batch -", "w");
+	run_for(50);
+	before = tg_neighbour_stats(n)->queries;
+	start = uv_hrtime();
+	here("ip route add 10.9.0.0/24 via 10.0.0.2");
+	CHECK(becomes(&seen, TG_NEXTHOP_RESOLVED, "v0", NULL));
+	printf("# seen after %.0f ms, %llu queries\n", (uv_hrtime() - start) / 1e6,
+		(unsigned long long)(tg_neighbour_stats(n)->queries - before));
+	/* Not because the storm was over. */
+	before = tg_neighbour_stats(n)->events;
+	run_for(20);
+	CHECK(tg_neighbour_stats(n)->events > before);
+	CHECK_INT(0, pclose(storm));
+	here("ip route del 10.9.0.0/24; ip route del 10.202.0.0/24");
+	tg_nexthop_unwatch(seen.watch);
+}
+
 static bool overran(void *user)
 {
 	return tg_neighbour_stats(n)->overruns > 0;
@@ -100,6 +126,9 @@ static void events_lost_in_a_flood_are_made_up_for(void)
 	CHECK(netns_until(&loop, overran, NULL, 1000));
 	CHECK(becomes(&seen, TG_NEXTHOP_RESOLVED, "v0", "02:00:00:00:00:cc"));
 	CHECK(tg_link_by_name(n, "lost0") != NULL);
+	/* And what comes next is heard as before. */
+	here("ip neigh replace 10.0.0.66 lladdr 02:00:00:00:00:dd dev v0 nud permanent");
+	CHECK(becomes(&seen, TG_NEXTHOP_RESOLVED, "v0", "02:00:00:00:00:dd"));
 	here("ip neigh del 10.0.0.66 dev v0; ip link del lost0");
 	tg_nexthop_unwatch(seen.watch);
 }
@@ -110,6 +139,7 @@ int main(void)
 		return netns_skipped();
 	RUN(ten_thousand_addresses_follow_a_route);
 	RUN(a_burst_of_route_changes_is_one_round_of_work);
+	RUN(a_change_amid_a_storm_of_others_is_acted_on);
 	RUN(events_lost_in_a_flood_are_made_up_for);
 	tg_neighbour_close(n, NULL, NULL);
 	uv_run(&loop, UV_RUN_DEFAULT);

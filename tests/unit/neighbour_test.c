@@ -395,7 +395,7 @@ static void links_come_change_and_go(void)
 
 /* ---- keeping warm: begun first, looked at last, as it takes nine seconds ---- */
 
-static struct seen kept;
+static struct seen kept, permanent;
 static uint64_t kept_since;
 
 static void begin_keeping_warm(void)
@@ -404,6 +404,9 @@ static void begin_keeping_warm(void)
 	watch(&kept, "10.0.9.2");
 	CHECK(becomes(&kept, TG_NEXTHOP_RESOLVED, "v9", NULL));
 	here("ip neigh change 10.0.9.2 dev v9 nud stale");
+	here("ip neigh replace 10.0.9.3 lladdr 02:00:00:00:09:03 dev v9 nud permanent");
+	watch(&permanent, "10.0.9.3");		/* looked up before the announcement is read */
+	CHECK(becomes(&permanent, TG_NEXTHOP_RESOLVED, "v9", "02:00:00:00:09:03"));
 	kept.calls = 0;
 	kept_since = uv_hrtime();
 }
@@ -417,6 +420,14 @@ static void a_stale_neighbour_in_use_is_confirmed_in_time(void)
 	CHECK_INT(0, here("ip neigh show 10.0.9.2 dev v9 | grep -q REACHABLE"));
 	CHECK_INT(0, kept.calls);	/* confirmed means: nothing to tell */
 	tg_nexthop_unwatch(kept.watch);
+}
+
+/* The kernel takes NTF_USE on a permanent entry for an order to forget it. */
+static void a_permanent_neighbour_stays_permanent(void)
+{
+	CHECK_INT(0, here("ip neigh show 10.0.9.3 dev v9 | grep -q PERMANENT"));
+	CHECK_STR("v9", device_name(permanent.nexthop.ifindex));
+	tg_nexthop_unwatch(permanent.watch);
 }
 
 static void count_closed(void *user)
@@ -451,6 +462,7 @@ int main(void)
 	RUN(a_callback_may_close_everything);
 	RUN(links_come_change_and_go);
 	RUN(a_stale_neighbour_in_use_is_confirmed_in_time);
+	RUN(a_permanent_neighbour_stays_permanent);
 	tg_neighbour_close(n, count_closed, &closed);
 	uv_run(&loop, UV_RUN_DEFAULT);
 	CHECK_INT(1, closed);

@@ -203,11 +203,13 @@ static void a_neighbour_counts_only_on_the_link_that_its_route_leads_to(void)
 
 static void link_local_neighbours_are_no_clients(void)
 {
+	here("ip -6 route del fe80::/64 dev v1");	/* not a question of which link */
 	here("ip -6 neigh replace fe80::77 lladdr 02:00:00:00:00:77 dev v0 nud permanent");
 	here("ip -6 neigh replace fd00:0::77 lladdr 02:00:00:00:00:77 dev v0 nud permanent");
 	CHECK(becomes("fd00:0::77/128", TG_NEXTHOP_RESOLVED, "v0", NULL));
+	run_for(30);
 	CHECK(becomes("fe80::77/128", GONE, NULL, NULL));
-	here("ip -6 neigh del fe80::77 dev v0; ip -6 neigh del fd00:0::77 dev v0");
+	here("ip -6 route add fe80::/64 dev v1; ip -6 neigh del fe80::77 dev v0; ip -6 neigh del fd00:0::77 dev v0");
 }
 
 static void gateways_are_followed(void)
