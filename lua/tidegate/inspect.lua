@@ -1,6 +1,7 @@
 --- Values as Lua text, for people: `tg.inspect(value)`. The same value always gives the same text:
---- keys are sorted, no address is shown (unless an object says it itself). What fits is on one line. Numbers, strings, booleans and plain
---- tables read back as themselves; the rest is described in angle brackets. Bounded in depth and size.
+--- keys are sorted, no address is shown (unless an object says it itself). What fits is on one line.
+--- Numbers, strings, booleans and plain tables read back as themselves; the rest is described in
+--- angle brackets. Bounded in depth and size.
 local WIDTH = 96        -- columns that a table on one line may take, its indentation included
 local DEPTH = 8         -- nested tables shown
 local VALUES = 10000    -- shown in all
