@@ -27,7 +27,7 @@ static const char *const map_names[] = {
 /* The maps that only nat needs. */
 static bool is_nat_map(enum tg_map map)
 {
-	return map >= TG_MAP_REVERSE4 && map <= TG_MAP_LINES;
+	return map >= TG_MAP_REPLY_COUNTERS && map <= TG_MAP_LINES;
 }
 
 /* libbpf's last warning: more telling than an errno. One loader at a time, so one buffer. */

@@ -33,10 +33,10 @@
 	X(RINGS, rings)                                                                            \
 	X(SERVICE_COUNTERS, service_counters)                                                      \
 	X(BACKEND_COUNTERS, backend_counters)                                                      \
-	X(REPLY_COUNTERS, reply_counters)                                                          \
 	X(REASONS, reasons)                                                                        \
 	X(CLOCK, clock)                                                                            \
 	X(TX_PORTS, tx_ports)                                                                      \
+	X(REPLY_COUNTERS, reply_counters)                                                          \
 	X(REVERSE4, reverse4)                                                                      \
 	X(REVERSE6, reverse6)                                                                      \
 	X(ROUTES4, routes4)                                                                        \
