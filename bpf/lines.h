@@ -14,13 +14,24 @@
 #include "maps.h"
 #include "packet.h"
 
-#define FINGERPRINT(hash) ((hash) & 0xffffffffff)
+/* Never 0, so that a free entry matches nobody. */
+#define FINGERPRINT(hash) (((hash) & 0xffffffffff) | 1)
+
+#define NO_ENTRY TG_LINE_ENTRIES
 
 static __always_inline struct tg_line *line_of(__u64 hash)
 {
 	__u32 index = tg_slot_of(hash, line_count);
 
 	return bpf_map_lookup_elem(&lines, &index);
+}
+
+/* The place of the lowest bit that is set; BPF has no such instruction. */
+static __always_inline __u32 lowest_bit(__u32 bits)
+{
+	bits &= -bits;
+	return (bits >> 1 & 1) * 1 + (bits >> 2 & 1) * 2 + (bits >> 3 & 1) * 3 + (bits >> 4 & 1) * 4 +
+	       (bits >> 5 & 1) * 5 + (bits >> 6 & 1) * 6 + (bits >> 7 & 1) * 7 + (bits >> 8 & 1) * 8;
 }
 
 /* Low 8 bits of the controller's epoch. */
@@ -41,31 +52,42 @@ static __always_inline void entry_touch(__u64 *entry, __u64 old)
 		__sync_val_compare_and_swap(entry, old, (old & ~0xff0000ull) | (__u64)epoch << 16);
 }
 
-/* Is the flow in its line? If so, it has been used now. */
-static __always_inline bool line_has(struct tg_line *line, __u64 hash)
+/*
+ * The first entry whose fingerprint is this one (0: that is free), or NO_ENTRY. Without a branch an
+ * entry: eight of them, twice, multiplied what the verifier has to walk through by thirty.
+ */
+static __always_inline __u32 line_find(const struct tg_line *line, __u64 fingerprint)
 {
+	__u32 matches = 1 << NO_ENTRY;
+
 #pragma unroll
 	for (int i = 0; i < TG_LINE_ENTRIES; i++) {
 		__u64 entry = *(volatile __u64 *)&line->entry[i];
+		__u64 differs = TG_ENTRY_FINGERPRINT(entry) ^ fingerprint; /* 40 bits */
 
-		if (entry && TG_ENTRY_FINGERPRINT(entry) == FINGERPRINT(hash)) {
-			entry_touch(&line->entry[i], entry);
-			return true;
-		}
+		matches |= ((differs - 1) >> 63) << i;
 	}
-	return false;
+	return lowest_bit(matches);
 }
 
-/* False if all entries are taken. */
+/* Is the flow in its line? If so, it has been used now. */
+static __always_inline bool line_has(struct tg_line *line, __u64 hash)
+{
+	__u32 at = line_find(line, FINGERPRINT(hash));
+
+	if (at >= TG_LINE_ENTRIES)
+		return false;
+	entry_touch(&line->entry[at], line->entry[at]);
+	return true;
+}
+
+/* False if all entries are taken; also, once in a while, when another CPU was faster. */
 static __always_inline bool line_insert(struct tg_line *line, __u64 hash, __u32 backend)
 {
+	__u32 at = line_find(line, 0);
 	__u64 entry = TG_ENTRY(FINGERPRINT(hash), epoch_now(), 1, backend);
 
-#pragma unroll
-	for (int i = 0; i < TG_LINE_ENTRIES; i++)
-		if (!line->entry[i] && !__sync_val_compare_and_swap(&line->entry[i], 0, entry))
-			return true;
-	return false;
+	return at < TG_LINE_ENTRIES && !__sync_val_compare_and_swap(&line->entry[at], 0, entry);
 }
 
 #endif
