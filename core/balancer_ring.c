@@ -93,17 +93,6 @@ static size_t choose(const struct service *service, int family, struct tg_maglev
 	return count;
 }
 
-/* One aligned store for each slot that changes: what is unchanged is not written. */
-static void write_slots(struct tg_ring *ring, const uint32_t *homes)
-{
-	for (uint32_t i = 0; i < ring->size; i++) {
-		uint64_t slot = TG_SLOT(homes[i], homes[i], 0);
-
-		if (ring->slots[i] != slot)
-			__atomic_store_n(&ring->slots[i], slot, __ATOMIC_RELEASE);
-	}
-}
-
 static void publish_ring(struct service *service, struct tg_ring *ring, int family,
 	struct tg_maglev_backend *chosen)
 {
@@ -111,7 +100,7 @@ static void publish_ring(struct service *service, struct tg_ring *ring, int fami
 	size_t count = choose(service, family, chosen);
 
 	if (homes && tg_maglev_build(chosen, count, homes, ring->size) == 0)
-		write_slots(ring, homes);
+		tg_ring_write(ring, homes);
 	free(homes);
 }
 

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "call.h"
 
+#include "refuse.h"
+
 #include <lauxlib.h>
 #include <stdlib.h>
 #include <string.h>
@@ -21,16 +23,6 @@ void *tg_call_new(lua_State *L, size_t size, int callback)
 	return call;
 }
 
-int tg_push_failure(lua_State *L, int code, const struct tg_error *error)
-{
-	const char *name = strerrorname_np(-code);
-
-	lua_pushnil(L);
-	lua_pushstring(L, error->text[0] ? error->text : strerror(-code));
-	lua_pushstring(L, name ? name : "UNKNOWN");
-	return 3;
-}
-
 static void finish(void *arg)
 {
 	struct tg_call *call = arg;
@@ -40,7 +32,7 @@ static void finish(void *arg)
 	lua_rawgeti(L, LUA_REGISTRYINDEX, call->callback);
 	luaL_unref(L, LUA_REGISTRYINDEX, call->callback);
 	if (call->code < 0)
-		count = tg_push_failure(L, call->code, &call->error);
+		count = tg_lua_refuse(L, call->code, &call->error);
 	else if (call->push)
 		count = call->push(call, L);
 	else

@@ -36,7 +36,5 @@ void tg_call_in_pool(struct tg_call *call);
 void tg_call_in_engine(struct tg_call *call, struct tg_engine *engine, struct tg_mailbox *home);
 /* In the engine's thread, for a call whose work set `later`. */
 void tg_call_answer(struct tg_call *call);
-/* nil, text, "ENAME" on the stack; returns 3. */
-int tg_push_failure(lua_State *L, int code, const struct tg_error *error);
 
 #endif

@@ -110,6 +110,8 @@ int tg_ring_adopt(struct tg_datapath *dp, __u32 index, struct tg_ring *ring, str
 /* Puts rings into `rings`, all in one batch: each entry alone would wait for an RCU grace period. */
 int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t count,
 	struct tg_error *error);
+/* Makes backend homes[i] that of slot i: one aligned store for each slot that changes, none for others. */
+void tg_ring_write(struct tg_ring *ring, const __u32 *homes);
 /* Unmaps; with `dp` also takes it out of `rings` and unpins it. */
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring);
 

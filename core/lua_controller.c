@@ -6,6 +6,7 @@
  */
 #include "call.h"
 #include "controller.h"
+#include "refuse.h"
 #include "spec_lua.h"
 
 #include <errno.h>
@@ -64,7 +65,7 @@ static int l_open(lua_State *L)
 		memcpy(seed, bytes, sizeof(seed));
 	result = tg_datapath_open(&controller->datapath, instance, seed, &replaced, &error);
 	if (result)
-		return tg_push_failure(L, result, &error);
+		return tg_lua_refuse(L, result, &error);
 	controller->opened = true;
 	lua_createtable(L, 0, 3);
 	lua_pushboolean(L, controller->datapath.adopted);
@@ -108,7 +109,7 @@ static int l_start(lua_State *L)
 	int result = controller->engine ? 0 : tg_controller_start(controller, &error);
 
 	if (result)
-		return tg_push_failure(L, result, &error);
+		return tg_lua_refuse(L, result, &error);
 	lua_pushboolean(L, true);
 	return 1;
 }
@@ -241,7 +242,7 @@ static int l_unload(lua_State *L)
 	int result = tg_datapath_unload(luaL_checkstring(L, 1), &error);
 
 	if (result)
-		return tg_push_failure(L, result, &error);
+		return tg_lua_refuse(L, result, &error);
 	lua_pushboolean(L, true);
 	return 1;
 }

@@ -13,7 +13,7 @@
 struct walk {
 	uint32_t at;	 /* the slot it looks at next */
 	uint32_t skip;
-	uint32_t id;
+	uint32_t back;	 /* the inverse of skip; 0: not computed yet */
 	uint32_t next;	 /* in the list of the round it has its next turn in */
 	uint64_t due;	 /* that turn, in rounds, 32.32 fixed point */
 	uint64_t stride; /* rounds between turns, likewise */
@@ -27,6 +27,7 @@ struct table {
 	uint64_t *taken;  /* a bit a slot: small enough to stay in the first-level cache */
 	uint32_t *rounds; /* the first walk that has a turn in each round */
 	uint32_t size, free;
+	uint32_t last_round; /* by then the table is full */
 	uint32_t few[FEW], few_count;
 };
 
@@ -136,13 +137,16 @@ static void list_free_slots(struct table *table)
  * Which of the last free slots a walk comes to first. Walking there takes size/free steps, half of
  * all steps of a build; slot s is (s - at) / skip steps away, modulo the size.
  */
-static uint32_t nearest_free(struct table *table, const struct walk *walk)
+static uint32_t nearest_free(struct table *table, struct walk *walk)
 {
-	uint64_t back = inverse(walk->skip, table->size), best = UINT64_MAX;
+	uint64_t best = UINT64_MAX;
 	uint32_t chosen = 0, slot;
 
+	if (!walk->back)
+		walk->back = inverse(walk->skip, table->size);
+
 	for (uint32_t i = 0; i < table->few_count; i++) {
-		uint64_t steps = (table->few[i] + table->size - walk->at) * back % table->size;
+		uint64_t steps = (uint64_t)(table->few[i] + table->size - walk->at) * walk->back % table->size;
 
 		if (steps < best) {
 			best = steps;
@@ -154,12 +158,12 @@ static uint32_t nearest_free(struct table *table, const struct walk *walk)
 	return slot;
 }
 
-/* Queues the walk for the round of its next turn. A round beyond the table's size never comes. */
+/* Queues the walk for the round of its next turn. A round beyond the last never comes. */
 static void queue(struct table *table, struct walk *walks, uint32_t i)
 {
 	uint64_t round = (walks[i].due + UINT32_MAX) >> 32;
 
-	if (round > table->size)
+	if (round > table->last_round)
 		return;
 	walks[i].next = table->rounds[round];
 	table->rounds[round] = i;
@@ -176,7 +180,7 @@ static uint32_t walk_to_free(const struct table *table, const struct walk *walk)
 	return at;
 }
 
-static void take_turn(struct table *table, struct walk *walk)
+static void take_turn(struct table *table, struct walk *walk, uint32_t id)
 {
 	uint32_t at;
 
@@ -185,19 +189,33 @@ static void take_turn(struct table *table, struct walk *walk)
 	at = table->free <= FEW && table->few_count ? nearest_free(table, walk) :
 						      walk_to_free(table, walk);
 	table->taken[at / 64] |= 1ull << at % 64;
-	table->slots[at] = walk->id;
+	table->slots[at] = id;
 	table->free--;
 	walk->at = at;
 }
 
-static void start_walks(struct table *table, struct walk *walks,
-	const struct tg_maglev_backend *backends, size_t count)
+/*
+ * The heaviest weight, and the round by which the table is full: r rounds have at least
+ * r * (sum of weights) / heaviest - count / 2 turns.
+ */
+static uint32_t plan_rounds(struct table *table, const struct tg_maglev_backend *backends, size_t count)
 {
+	uint64_t sum = 0, rounds;
 	uint32_t heaviest = 0;
 
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
+		sum += backends[i].weight;
 		if (backends[i].weight > heaviest)
 			heaviest = backends[i].weight;
+	}
+	rounds = (table->size + count) * heaviest / sum + 2;
+	table->last_round = rounds < table->size ? rounds : table->size;
+	return heaviest;
+}
+
+static void start_walks(struct table *table, struct walk *walks,
+	const struct tg_maglev_backend *backends, size_t count, uint32_t heaviest)
+{
 	for (size_t i = count; i-- > 0;) {
 		const struct tg_maglev_backend *b = &backends[i];
 		uint64_t stride = 1ull << 32;
@@ -208,7 +226,6 @@ static void start_walks(struct table *table, struct walk *walks,
 		walks[i] = (struct walk){
 			.at = (mix(b->key) >> 32) * table->size >> 32,
 			.skip = ((mix(~b->key) >> 32) * (table->size - 1) >> 32) + 1,
-			.id = b->id,
 			.stride = stride,
 			.due = stride / 2,
 		};
@@ -218,14 +235,14 @@ static void start_walks(struct table *table, struct walk *walks,
 }
 
 /* Each round's list is emptied into later rounds; a full table ends it. */
-static void fill(struct table *table, struct walk *walks)
+static void fill(struct table *table, struct walk *walks, const struct tg_maglev_backend *backends)
 {
 	for (uint32_t round = 1; table->free; round++) {
 		uint32_t i = table->rounds[round], next;
 
 		for (; i != NO_WALK && table->free; i = next) {
 			next = walks[i].next;
-			take_turn(table, &walks[i]);
+			take_turn(table, &walks[i], backends[i].id);
 			walks[i].due += walks[i].stride;
 			queue(table, walks, i);
 		}
@@ -239,6 +256,7 @@ int tg_maglev_build(
 	struct tg_maglev_backend *sorted;
 	struct walk *walks;
 	uint32_t *starts;
+	uint32_t heaviest;
 	bool any = false;
 	int result = -ENOMEM;
 
@@ -251,16 +269,17 @@ int tg_maglev_build(
 		return 0;
 	}
 
+	heaviest = plan_rounds(&table, backends, count);
 	sorted = malloc(count * sizeof(*sorted));
 	walks = malloc(count * sizeof(*walks));
 	starts = malloc((count + 1) * sizeof(*starts));
 	table.taken = calloc(size / 64 + 1, sizeof(*table.taken));
-	table.rounds = malloc((size + 1) * sizeof(*table.rounds));
+	table.rounds = malloc((table.last_round + 1) * sizeof(*table.rounds));
 	if (sorted && walks && starts && table.taken && table.rounds) {
 		sort_by_key(backends, count, sorted, starts);
-		memset(table.rounds, 0xff, (size + 1) * sizeof(*table.rounds));
-		start_walks(&table, walks, sorted, count);
-		fill(&table, walks);
+		memset(table.rounds, 0xff, (table.last_round + 1) * sizeof(*table.rounds));
+		start_walks(&table, walks, sorted, count, heaviest);
+		fill(&table, walks, sorted);
 		result = 0;
 	}
 	free(sorted);

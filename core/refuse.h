@@ -7,7 +7,7 @@
 
 #include "error.h"
 
-/* Pushes nil, the text, and the name of a negative errno ("ENOENT"); returns 3. */
+/* Pushes nil, the text (the errno's, if `error` has none), and the name of a negative errno ("ENOENT"); returns 3. */
 int tg_lua_refuse(lua_State *L, int code, const struct tg_error *error);
 
 #endif

@@ -90,6 +90,16 @@ int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t 
 	return result ? tg_fail(error, result, "rings can't be put in place: %s", strerror(-result)) : 0;
 }
 
+void tg_ring_write(struct tg_ring *ring, const __u32 *homes)
+{
+	for (__u32 i = 0; i < ring->size; i++) {
+		__u64 slot = TG_SLOT(homes[i], homes[i], 0);
+
+		if (ring->slots[i] != slot)
+			__atomic_store_n(&ring->slots[i], slot, __ATOMIC_RELEASE);
+	}
+}
+
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
 {
 	char path[192];
