@@ -4,10 +4,10 @@
 #include <lua.h>
 #include <lualib.h>
 #include <string.h>
-#include <time.h>
 
 #include "addr.h"
 #include "coroutine.h"
+#include "quarantine.h"
 #include "vm.h"
 
 int luaopen_tidegate_core_host(lua_State *L);
@@ -177,6 +177,23 @@ static int l_stock(lua_State *L)
 	return 2;
 }
 
+/* hang(seconds): blocks in C, for the tests of the watchdog. */
+static int l_hang(lua_State *L)
+{
+	uint64_t until = uv_hrtime() + luaL_checknumber(L, 1) * 1e9;
+
+	while (uv_hrtime() < until)
+		uv_sleep(5);
+	return 0;
+}
+
+/* quarantined(list, script) → is the script, as it is now, in the list? */
+static int l_quarantined(lua_State *L)
+{
+	lua_pushboolean(L, tg_quarantine_holds(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "run", l_run },
 	{ "close", l_close },
@@ -184,6 +201,8 @@ static const luaL_Reg functions[] = {
 	{ "exit", l_exit },
 	{ "memory", l_memory },
 	{ "errors", l_errors },
+	{ "hang", l_hang },
+	{ "quarantined", l_quarantined },
 	{ "stock", l_stock },
 	{ "strerror", l_strerror },
 	{ "family", l_family },

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- The `tg` table: what operators' scripts and programs call. Submodules load when first used.
 local generation = require "tidegate.generation"
 local task = require "tidegate.task"
@@ -48,6 +49,10 @@ local tg = {
 
 local function collection(module)
   return setmetatable({}, { __index = function(_, name) return require(module).reference(name) end })
+end
+
+if os.getenv "TIDEGATE_TEST_HOOKS" == "1" then
+  tg._test = { hang = require "tidegate.core.host".hang }     -- tests of what a script can do wrong in C
 end
 
 return setmetatable(tg, {

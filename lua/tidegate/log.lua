@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- The log: `log.info("%s is %s", name, state)` and debug, warn, error. Without further arguments the
 --- text is taken as it is. The line begins with the script that the running task belongs to.
 local core = require "tidegate.core.log"

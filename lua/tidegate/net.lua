@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- Connections for tasks: everything here waits by yielding. What the network refuses comes back as
 --- `nil, message, code` (`nil, "connection refused", "ECONNREFUSED"`); `"timeout"` has the code
 --- `ETIMEDOUT`, an object that was closed `ECANCELED`. Objects close with `close`, at the end of a
@@ -82,8 +83,12 @@ end
 ---@class tidegate.Stream
 ---@field addr string  the peer
 ---@field port integer
-local Stream = { __name = "tidegate.Stream", __metatable = "tidegate.Stream" }
-Stream.__index = Stream
+local Stream = {}
+local stream_meta = {
+  __name = "tidegate.Stream", __metatable = "tidegate.Stream", __index = Stream,
+  __close = function(stream) stream:close() end,
+  __gc = function(stream) stream:close() end,
+}
 
 local function on_read(state)
   return function(err, data)
@@ -104,7 +109,7 @@ end
 local function new_stream(handle, addr, port, timeout)
   local state = { handle = handle, buffer = "", owner = task.current_owner() }
   state.on_read = on_read(state)
-  local stream = setmetatable({ addr = addr, port = port, state = state, timeout = timeout }, Stream)
+  local stream = setmetatable({ addr = addr, port = port, state = state, timeout = timeout }, stream_meta)
   return state.owner:keep_weakly(stream)
 end
 
@@ -122,9 +127,7 @@ function Stream:close()
   end
 end
 
-Stream.cancel = Stream.close
-Stream.__close = Stream.close
-Stream.__gc = Stream.close
+Stream.cancel = Stream.close    -- by its owner
 
 --- Waits for more in the buffer. True, or nil and why not (nil alone at the end of the stream).
 local function fill(self)
@@ -274,8 +277,12 @@ end
 -- Datagrams ----------------------------------------------------------------------------------------
 
 ---@class tidegate.Udp
-local Udp = { __name = "tidegate.Udp", __metatable = "tidegate.Udp" }
-Udp.__index = Udp
+local Udp = {}
+local udp_meta = {
+  __name = "tidegate.Udp", __metatable = "tidegate.Udp", __index = Udp,
+  __close = function(socket) socket:close() end,
+  __gc = function(socket) socket:close() end,
+}
 
 local function on_datagram(state)
   return function(err, data, from)
@@ -308,7 +315,7 @@ function net.udp(options)
     handle:close()
     return failure(message)
   end
-  return state.owner:keep_weakly(setmetatable({ state = state, timeout = options.timeout }, Udp))
+  return state.owner:keep_weakly(setmetatable({ state = state, timeout = options.timeout }, udp_meta))
 end
 
 function Udp:close()
@@ -322,8 +329,6 @@ function Udp:close()
 end
 
 Udp.cancel = Udp.close
-Udp.__close = Udp.close
-Udp.__gc = Udp.close
 
 --- The local address and port.
 ---@return string addr, integer port

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- What `tidegate lua` and `tidegate test` run: a plain Lua program in a task, with all of Lua.
 local core = require "tidegate.core.host"
 local task = require "tidegate.task"

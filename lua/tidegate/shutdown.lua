@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- The end of the VM (core/vm.c): ends all tasks, then closes what luv still holds, so that lua_close
 --- finds nothing under way. Returns a function, called until it returns 0: what can't be cancelled.
 local log = require "tidegate.log"

@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- Tasks: coroutines on the loop. A task runs until it waits (sleeps, reads, joins …) or ends; its
 --- every resume goes through the guard (core/guard.h). It belongs to an owner, for instance a
 --- generation of scripts; a task or timer that a task starts gets its owner. Cancelling an owner ends
@@ -7,6 +8,9 @@
 ---
 --- What waits is made of `task.await(starter, …)`: it calls `starter(…, done)`, and returns what
 --- somebody, now or later, calls `done` with.
+---
+--- A class here is a table of methods, which its metatable's `__index` names: were the two one table,
+--- `object.__index` would hand the class to a script.
 local core = require "tidegate.core.host"
 local log = require "tidegate.log"
 local uv = require "luv"
@@ -26,8 +30,11 @@ local serial = 0    -- of everything owned, so that what is newest ends first
 ---@field errors integer   caught in its tasks, and in those of the owners below it
 ---@field on_error fun(message: any, traceback: string, task: tidegate.Task)?  instead of the log
 ---@field cancelled boolean
-local Owner = { __name = "tidegate.Owner", __metatable = "tidegate.Owner" }
-Owner.__index = Owner
+local Owner = {}
+local owner_meta = {
+  __name = "tidegate.Owner", __metatable = "tidegate.Owner", __index = Owner,
+  __close = function(owner) owner:cancel() end,
+}
 
 local function new_owner(parent, name, options)
   options = options or {}
@@ -37,7 +44,7 @@ local function new_owner(parent, name, options)
     on_error = options.on_error, errors = 0, cancelled = false,
     members = {},                                   -- object → serial
     resources = setmetatable({}, { __mode = "k" }), -- the same, as long as somebody else holds it
-  }, Owner)
+  }, owner_meta)
 end
 
 local root = new_owner(nil, "root")
@@ -100,8 +107,6 @@ function Owner:cancel()
   if self.parent then self.parent:drop(self) end
 end
 
-Owner.__close = Owner.cancel
-
 local function count_error(owner)
   while owner do
     owner.errors = owner.errors + 1
@@ -115,8 +120,8 @@ end
 ---@field name string
 ---@field owner tidegate.Owner
 ---@field state "alive"|"done"|"failed"|"cancelled"
-local Task = { __name = "tidegate.Task", __metatable = "tidegate.Task" }
-Task.__index = Task
+local Task = {}
+local task_meta = { __name = "tidegate.Task", __metatable = "tidegate.Task", __index = Task }
 
 local TURNS = 100         -- resumes before the loop gets a turn
 local queue, head, tail = {}, 1, 0
@@ -173,7 +178,7 @@ function task.start(options, fn, ...)
     co = coroutine.create(fn), state = "alive", owner = owner, ended = {},
     name = options.name or default_name(fn), budget = options.budget or owner.budget,
     on_error = options.on_error or owner.on_error, quiet = options.quiet,
-  }, Task)
+  }, task_meta)
   owner:keep(t)
   if options.timeout then t:limit(options.timeout) end
   enqueue(t, ...)
@@ -426,8 +431,8 @@ function task.timeout(seconds, fn, ...)
 end
 
 ---@class tidegate.Timer
-local Timer = { __name = "tidegate.Timer", __metatable = "tidegate.Timer" }
-Timer.__index = Timer
+local Timer = {}
+local timer_meta = { __name = "tidegate.Timer", __metatable = "tidegate.Timer", __index = Timer }
 
 --- No further run. A run under way is ended too, unless it is the one that calls this.
 function Timer:cancel()
@@ -441,7 +446,7 @@ local function new_timer(fn, options)
   local owner = options.owner or task.current_owner()
   if owner.cancelled then error(("owner %q is cancelled"):format(owner.name), 3) end
   local timer = { owner = owner, name = options.name or default_name(fn), runs = 0, missed = 0 }
-  return owner:keep(setmetatable(timer, Timer))
+  return owner:keep(setmetatable(timer, timer_meta))
 end
 
 --- Starts a task that runs `fn(…)` in so many seconds. tg.after

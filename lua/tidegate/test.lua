@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 --- busted inside the host: specs are one task, so they may wait. Takes busted's own arguments.
 --- Prints `N passed, N failed` (`, N skipped`) at the end.
 local path = "/usr/share/lua/5.4/?.lua;/usr/share/lua/5.4/?/init.lua;"

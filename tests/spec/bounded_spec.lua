@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 local core = require "tidegate.core.host"
 local task = require "tidegate.task"
 
@@ -184,7 +185,9 @@ describe("one call into C", function()
 
   local endless = setmetatable({}, { __len = function() return math.maxinteger - 1 end })
   local lists = {
-    ["a pattern that backtracks without end"] = function() return (("a"):rep(40)):find(("a?"):rep(40) .. ("a"):rep(41)) end,
+    ["a pattern that backtracks without end"] = function()
+      return (("a"):rep(40)):find(("a?"):rep(40) .. ("a"):rep(41))
+    end,
     ["many captures that backtrack"] = function() return (("a"):rep(60)):match(("(.-)"):rep(20) .. "b") end,
     ["gsub that backtracks"] = function() return (("a"):rep(3000)):gsub(("a*"):rep(6) .. "b", "") end,
     ["gmatch that backtracks"] = function() for _ in (("a"):rep(3000)):gmatch(("a*"):rep(6) .. "b") do end end,

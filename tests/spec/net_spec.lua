@@ -1,3 +1,4 @@
+-- SPDX-License-Identifier: GPL-2.0-only
 local task = require "tidegate.task"
 local uv = require "luv"
 
