@@ -126,9 +126,9 @@ end)
 --- Applies a table function to a list of n, and gives all it changed and returned.
 local function on_list(fn)
   return function(n, ...)
-    local list, result, all = {}, nil, {}
+    local list, all = {}, {}
     for i = 1, n do list[i] = i * 11 end
-    result = table.pack(fn(list, ...))
+    local result = table.pack(fn(list, ...))
     if result[1] == list then result[1] = "itself" end
     for i = -3, 12 do all[#all + 1] = tostring(list[i]) end
     return table.concat(all, ","), table.unpack(result, 1, result.n)
