@@ -39,6 +39,8 @@ static void finish(void *arg)
 		lua_pushboolean(L, true);
 	tg_vm_pcall(call->vm, count, 0);
 	call->vm->calls--;
+	if (call->home && !call->vm->calls)
+		tg_mailbox_hold(call->home, false);
 	if (call->release)
 		call->release(call);
 	free(call);
@@ -78,5 +80,6 @@ static void in_engine(void *arg)
 void tg_call_in_engine(struct tg_call *call, struct tg_engine *engine, struct tg_mailbox *home)
 {
 	call->home = home;
+	tg_mailbox_hold(home, true);
 	tg_engine_post(engine, in_engine, call);
 }

@@ -9,12 +9,14 @@
 #include <unistd.h>
 
 #include "cmd.h"
+#include "controller.h"
 #include "vm.h"
 
 struct program {
 	uv_loop_t loop;
 	uv_signal_t interrupt, terminate;
 	struct tg_vm *vm;
+	struct tg_controller *controller; /* for programs that drive a datapath of their own */
 };
 
 static void on_signal(uv_signal_t *handle, int number)
@@ -33,7 +35,10 @@ static void watch_signal(struct program *program, uv_signal_t *handle, int numbe
 static int finish(struct program *program)
 {
 	int code = program->vm->exit_code;
-	bool closed = tg_vm_close(program->vm);
+	bool closed;
+
+	tg_controller_close(program->controller);
+	closed = tg_vm_close(program->vm);
 
 	uv_close((uv_handle_t *)&program->interrupt, NULL);
 	uv_close((uv_handle_t *)&program->terminate, NULL);
@@ -56,6 +61,7 @@ static int run(const char *function, int argc, char **argv)
 		fprintf(stderr, "tidegate: %s\n", error.text);
 		return TG_EXIT_ENVIRONMENT;
 	}
+	program.controller = tg_controller_new(program.vm);
 	watch_signal(&program, &program.interrupt, SIGINT);
 	watch_signal(&program, &program.terminate, SIGTERM);
 	if (tg_vm_call(program.vm, "tidegate.program", function, argc - 1, argv + 1, &error)) {

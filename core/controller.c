@@ -19,6 +19,7 @@ struct tg_controller *tg_controller_new(struct tg_vm *vm)
 	controller->vm = vm;
 	controller->on_event = LUA_NOREF;
 	controller->home = tg_mailbox_new(vm->loop);
+	tg_mailbox_hold(controller->home, false); /* an idle engine is no reason to go on */
 	vm->user = controller;
 	return controller;
 }

@@ -71,6 +71,14 @@ void tg_mailbox_post(struct tg_mailbox *box, void (*fn)(void *), void *arg)
 	uv_async_send(&box->wake);
 }
 
+void tg_mailbox_hold(struct tg_mailbox *box, bool hold)
+{
+	if (hold)
+		uv_ref((uv_handle_t *)&box->wake);
+	else
+		uv_unref((uv_handle_t *)&box->wake);
+}
+
 static void on_closed(uv_handle_t *handle)
 {
 	struct tg_mailbox *box = handle->data;

@@ -5,6 +5,7 @@
 #ifndef TG_MAILBOX_H
 #define TG_MAILBOX_H
 
+#include <stdbool.h>
 #include <uv.h>
 
 struct tg_mailbox;
@@ -13,6 +14,8 @@ struct tg_mailbox;
 struct tg_mailbox *tg_mailbox_new(uv_loop_t *loop);
 /* Runs fn(arg) on the mailbox's loop, soon. From any thread. */
 void tg_mailbox_post(struct tg_mailbox *box, void (*fn)(void *), void *arg);
+/* Whether the box alone keeps its loop running: at first it does. In the loop's thread. */
+void tg_mailbox_hold(struct tg_mailbox *box, bool hold);
 /* Runs what is left and frees the box. In the loop's thread, with nobody posting any more. */
 void tg_mailbox_close(struct tg_mailbox *box);
 
