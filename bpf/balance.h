@@ -8,6 +8,7 @@
 #define TIDEGATE_BALANCE_H
 
 #include "count.h"
+#include "endpoint.h"
 #include "hop.h"
 #include "maps.h"
 #include "nat.h"
@@ -15,8 +16,17 @@
 
 static __always_inline struct tg_vip *vip_of(const struct packet *pkt, const bool v6)
 {
-	__u32 word = endpoint_word(dest_port(pkt), pkt->proto);
+	__u32 word = endpoint_word(pkt, DEST);
+	struct tg_endpoint *found;
 
+	switch (index_look(pkt, DEST, v6 ? TG_ENDPOINT_VIP6 : TG_ENDPOINT_VIP4, &found, v6)) {
+	case INDEX_HAS:
+		return &found->vip;
+	case INDEX_HAS_NOT:
+		return NULL;
+	case INDEX_ASK:
+		break;
+	}
 	if (v6) {
 		__be32 key[5];
 

@@ -66,6 +66,23 @@ static inline __attribute__((always_inline)) __u64 tg_flow_hash6(
 	return tg_mix(sum);
 }
 
+/*
+ * Of an endpoint in the endpoint index; `word` is its port, protocol and kind as they lie there. Not
+ * keyed: endpoints are the operator's, and a foreign one that looks alike is told apart by its whole key.
+ */
+static inline __attribute__((always_inline)) __u64 tg_endpoint_hash4(__be32 addr, __u32 word)
+{
+	return tg_mix(((__u64)word << 32 | addr) * 0x9e3779b97f4a7c15ull);
+}
+
+static inline __attribute__((always_inline)) __u64 tg_endpoint_hash6(
+	const __be32 addr[4], __u32 word)
+{
+	return tg_mix(((__u64)addr[1] << 32 | addr[0]) * 0x9e3779b97f4a7c15ull +
+		      ((__u64)addr[3] << 32 | addr[2]) * 0xc2b2ae3d27d4eb4full +
+		      word * 0x165667b19e3779f9ull);
+}
+
 /* Which of `slots` (below 2^32) a flow belongs to: the hash as a fraction, no division. */
 static inline __attribute__((always_inline)) __u32 tg_slot_of(__u64 hash, __u32 slots)
 {

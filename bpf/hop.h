@@ -29,11 +29,6 @@ static __always_inline void egress_take(struct egress *out, const struct tg_hop 
 	out->macs_tail = *(__u32 *)(hop->smac + 2);
 }
 
-static __always_inline bool same_address(const __be32 a[4], const __be32 b[4], const bool v6)
-{
-	return a[0] == b[0] && (!v6 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]));
-}
-
 /*
  * Asks the kernel how to reach `dest` (IPv4 in dest[0]): BPF_FIB_LKUP_RET_*, `out` filled on
  * success. `neighbour`: a gateway in between counts as not forwarded.

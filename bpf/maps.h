@@ -2,8 +2,8 @@
 /*
  * All state of the datapath. The loader (core/datapath.c) pins every map by its name here and hands
  * the pins to the next program, so nothing lives in .bss. Keys and values are those of
- * tidegate_abi.h. `reverse*`, `routes*`, `lines` and `clock` are used by nat alone, *4 and *6 by
- * their family alone: without it the loader need not create them.
+ * tidegate_abi.h. `reverse*`, `routes*` and `lines` are used by nat alone: without it the loader
+ * need not create them.
  */
 #ifndef TIDEGATE_MAPS_H
 #define TIDEGATE_MAPS_H
@@ -38,9 +38,16 @@ const volatile __u32 line_count = TG_DEFAULT_LINES; /* elements of `lines` */
 
 #define TG_MAPPED BPF_F_MMAPABLE
 
+/* What the controller tells running programs. */
+TG_MAP(clock, ARRAY, 1, __u32, struct tg_clock, TG_MAPPED);
+
 /* What is a VIP, and of which service. */
 TG_MAP(vips4, HASH, TG_MAX_VIPS, struct tg_vip4_key, struct tg_vip, 0);
 TG_MAP(vips6, HASH, TG_MAX_VIPS, struct tg_vip6_key, struct tg_vip, 0);
+
+/* What they and `reverse*` say, compiled (see endpoint.h). */
+TG_MAP(endpoint_lines, ARRAY, TG_INDEX_LINES, __u32, struct tg_line, TG_MAPPED);
+TG_MAP(endpoints, ARRAY, TG_INDEX_ENDPOINTS, __u32, struct tg_endpoint, TG_MAPPED);
 
 /* A ring of slots for each service and family, each of its own size. */
 struct ring {
@@ -69,7 +76,6 @@ TG_MAP(reverse6, HASH, TG_MAX_REVERSE, struct tg_vip6_key, struct tg_reverse6, B
 TG_MAP(routes4, LPM_TRIE, TG_MAX_ROUTES, struct tg_route4_key, struct tg_route, BPF_F_NO_PREALLOC);
 TG_MAP(routes6, LPM_TRIE, TG_MAX_ROUTES, struct tg_route6_key, struct tg_route, BPF_F_NO_PREALLOC);
 TG_MAP(lines, ARRAY, TG_DEFAULT_LINES, __u32, struct tg_line, TG_MAPPED);
-TG_MAP(clock, ARRAY, 1, __u32, struct tg_clock, TG_MAPPED);
 
 /* Counters: what was forwarded to, what came back from (nat), and why all else got its verdict. */
 TG_MAP(service_counters, PERCPU_ARRAY, TG_MAX_SERVICES, __u32, struct tg_counter, 0);

@@ -19,12 +19,11 @@
 
 #include "count.h"
 #include "csum.h"
+#include "endpoint.h"
 #include "hop.h"
 #include "lines.h"
 #include "maps.h"
 #include "packet.h"
-
-enum side { SOURCE, DEST };
 
 static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
 {
@@ -35,8 +34,7 @@ static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
 static __always_inline __u64 set_address(
 	struct packet *pkt, const enum side side, const __be32 *to, const bool v6)
 {
-	__be32 *at = v6 ? (side == SOURCE ? pkt->ip6->saddr.s6_addr32 : pkt->ip6->daddr.s6_addr32) :
-			  (side == SOURCE ? &pkt->ip4->saddr : &pkt->ip4->daddr);
+	__be32 *at = address_of(pkt, side, v6);
 	__u64 change = 0;
 
 #pragma unroll
@@ -155,23 +153,46 @@ static __always_inline enum tg_reason nat_forward(
 	return nat_leave(ctx, pkt, reason, &out, DEST, backend->addr, port, v6);
 }
 
-/* The VIP that the packet's source or destination answers for: struct tg_reverse4 or tg_reverse6. */
-static __always_inline void *reverse_of(
-	const struct packet *pkt, const enum side side, const bool v6)
-{
-	__be16 port = side == SOURCE ? source_port(pkt) : dest_port(pkt);
-	__u32 word = endpoint_word(port, pkt->proto);
+/* What a backend's endpoint answers for, out of the index or a struct tg_reverse4 or tg_reverse6. */
+struct origin {
+	const __be32 *vip;
+	__be16 port;
+	__u32 backend;
+};
 
+#define ORIGIN_TAKE(origin, entry, address)                                                        \
+	((origin)->vip = (address), (origin)->port = (entry)->port,                                \
+		(origin)->backend = (entry)->backend, true)
+
+/* Is that side of the packet a backend's endpoint? */
+static __always_inline bool origin_of(
+	const struct packet *pkt, const enum side side, struct origin *origin, const bool v6)
+{
+	__u32 word = endpoint_word(pkt, side);
+	struct tg_endpoint *found;
+	struct tg_reverse4 *found4;
+	struct tg_reverse6 *found6;
+
+	switch (index_look(pkt, side, v6 ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4, &found, v6)) {
+	case INDEX_HAS:
+		return ORIGIN_TAKE(origin, &found->reverse, found->reverse.addr);
+	case INDEX_HAS_NOT:
+		return false;
+	case INDEX_ASK:
+		break;
+	}
 	if (v6) {
 		__be32 key[5];
 
-		__builtin_memcpy(key, side == SOURCE ? &pkt->ip6->saddr : &pkt->ip6->daddr, 16);
+		__builtin_memcpy(key, address_of(pkt, side, v6), 16);
 		key[4] = word;
-		return bpf_map_lookup_elem(&reverse6, key);
+		found6 = bpf_map_lookup_elem(&reverse6, key);
+		return found6 && ORIGIN_TAKE(origin, found6, found6->addr);
 	}
-	__be32 key[2] = { side == SOURCE ? pkt->ip4->saddr : pkt->ip4->daddr, word };
+	__be32 key[2] = { *address_of(pkt, side, v6), word };
 
-	return bpf_map_lookup_elem(&reverse4, key);
+	found4 = bpf_map_lookup_elem(&reverse4, key);
+	return found4 && ORIGIN_TAKE(origin, found4, &found4->addr);
 }
 
 /* The hash of the flow from the packet's `client` side to the other one. */
@@ -207,10 +228,10 @@ static __always_inline struct tg_route *route_of(const struct packet *pkt, const
 }
 
 /* A backend's answer becomes the VIP's, unless it is one of the exceptions above. */
-static __always_inline enum tg_reason nat_reply(struct xdp_md *ctx, struct packet *pkt,
-	const __be32 *vip, __be16 port, __u32 backend, const bool v6)
+static __always_inline enum tg_reason nat_reply(
+	struct xdp_md *ctx, struct packet *pkt, const struct origin *origin, const bool v6)
 {
-	const __be32 *dest = v6 ? pkt->ip6->daddr.s6_addr32 : &pkt->ip4->daddr;
+	const __be32 *dest = address_of(pkt, DEST, v6);
 	__u64 flow = direct_flow(pkt, DEST, v6);
 	struct tg_line *line = line_of(flow);
 	struct tg_route *route = route_of(pkt, v6);
@@ -227,9 +248,9 @@ static __always_inline enum tg_reason nat_reply(struct xdp_md *ctx, struct packe
 		egress_take(&out, &route->hop, route->mtu);
 	/* To the kernel, "not forwarded" may mean an address of its own. */
 	reason = nat_resolve(ctx, pkt, dest, &out, TG_REASON_LOCAL_REPLY, v6);
-	reason = nat_leave(ctx, pkt, reason, &out, SOURCE, vip, port, v6);
+	reason = nat_leave(ctx, pkt, reason, &out, SOURCE, origin->vip, origin->port, v6);
 	if (reason == TG_REASON_FORWARD || reason == TG_REASON_NAT_STACK)
-		count(&reply_counters, backend, pkt);
+		count(&reply_counters, origin->backend, pkt);
 	return reason;
 }
 
@@ -253,20 +274,12 @@ static __always_inline enum tg_reason nat_direct(
 static __always_inline enum tg_reason nat_return(
 	struct xdp_md *ctx, struct packet *pkt, const bool v6)
 {
-	struct tg_reverse4 *found4;
-	struct tg_reverse6 *found6;
+	struct origin origin;
 
-	if (v6) {
-		if ((found6 = reverse_of(pkt, SOURCE, v6)))
-			return nat_reply(ctx, pkt, found6->addr, found6->port, found6->backend, v6);
-		if ((found6 = reverse_of(pkt, DEST, v6)))
-			return nat_direct(pkt, found6->backend, v6);
-	} else {
-		if ((found4 = reverse_of(pkt, SOURCE, v6)))
-			return nat_reply(ctx, pkt, &found4->addr, found4->port, found4->backend, v6);
-		if ((found4 = reverse_of(pkt, DEST, v6)))
-			return nat_direct(pkt, found4->backend, v6);
-	}
+	if (origin_of(pkt, SOURCE, &origin, v6))
+		return nat_reply(ctx, pkt, &origin, v6);
+	if (origin_of(pkt, DEST, &origin, v6))
+		return nat_direct(pkt, origin.backend, v6);
 	return TG_REASON_NOT_VIP;
 }
 

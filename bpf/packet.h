@@ -40,16 +40,11 @@ struct packet {
 	__u32 l2_length; /* of the Ethernet header and VLAN tags */
 	__u32 l3_length; /* as the IP header says, checked against the buffer */
 	__u32 ports;     /* source and destination as they lie in the packet */
+	__u32 index_lines; /* of the endpoint index, see endpoint.h */
 	__u8 proto;      /* IPPROTO_TCP or IPPROTO_UDP */
 	__u8 tcp_flags;  /* 0 of UDP */
 	int action;      /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
 };
-
-/* A port and a protocol as the second word of a VIP key, in one store: smaller stores stall its reader. */
-static __always_inline __u32 endpoint_word(__be16 port, __u8 proto)
-{
-	return port | (__u32)proto << 16;
-}
 
 static __always_inline __be16 source_port(const struct packet *pkt)
 {
@@ -59,6 +54,27 @@ static __always_inline __be16 source_port(const struct packet *pkt)
 static __always_inline __be16 dest_port(const struct packet *pkt)
 {
 	return pkt->ports >> 16;
+}
+
+enum side { SOURCE, DEST };
+
+static __always_inline __be32 *address_of(
+	const struct packet *pkt, const enum side side, const bool v6)
+{
+	if (v6)
+		return side == SOURCE ? pkt->ip6->saddr.s6_addr32 : pkt->ip6->daddr.s6_addr32;
+	return side == SOURCE ? &pkt->ip4->saddr : &pkt->ip4->daddr;
+}
+
+static __always_inline bool same_address(const __be32 a[4], const __be32 b[4], const bool v6)
+{
+	return a[0] == b[0] && (!v6 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]));
+}
+
+/* One side's port and protocol as the last word of a VIP key: in one store, as smaller ones stall its reader. */
+static __always_inline __u32 endpoint_word(const struct packet *pkt, const enum side side)
+{
+	return (side == SOURCE ? source_port(pkt) : dest_port(pkt)) | (__u32)pkt->proto << 16;
 }
 
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words of keys are put together as little endian");

@@ -109,6 +109,37 @@ struct tg_reverse6 {
 };
 
 /*
+ * The endpoint index: what the four hash maps above say, compiled by the controller (core/endpoints.c)
+ * into what costs a third to look up. A line holds up to 8 entries {fingerprint:40, index:24} without a
+ * hole, the index is that of an endpoint with its whole key. While the hash maps change, and with more
+ * endpoints than TG_INDEX_ENDPOINTS, `clock.index_lines` is 0 and the hash maps are asked. A line
+ * with more than 8 ends in TG_INDEX_MORE: ask as well.
+ */
+#define TG_INDEX_LINES     4096
+#define TG_INDEX_ENDPOINTS 16384
+#define TG_INDEX_MORE      (~0ull)
+#define TG_INDEX_OF(entry) ((__u32)(entry) & 0xffffff)
+
+enum tg_endpoint_kind {
+	TG_ENDPOINT_VIP4 = 1,
+	TG_ENDPOINT_VIP6,
+	TG_ENDPOINT_REVERSE4,
+	TG_ENDPOINT_REVERSE6,
+};
+
+struct tg_endpoint {
+	__be32 addr[4]; /* IPv4 in addr[0], the rest 0 */
+	__be16 port;
+	__u8 proto;
+	__u8 kind; /* enum tg_endpoint_kind */
+	union {
+		struct tg_vip vip;
+		struct tg_reverse6 reverse; /* of IPv4, too: as in `addr` */
+	};
+	__u8 pad[16];
+};
+
+/*
  * How to reach clients, for nat's replies: LPM tries `routes4`, `routes6`, a mirror of the kernel's
  * main table and neighbours. An entry without an ifindex, or none: ask the kernel (bpf_fib_lookup).
  */
@@ -160,8 +191,8 @@ struct tg_line {
 
 /* What the controller tells running programs: array `clock`, one mapped element. */
 struct tg_clock {
-	__u32 epoch; /* its low 8 bits stand in line entries */
-	__u32 pad;
+	__u32 epoch;       /* its low 8 bits stand in line entries */
+	__u32 index_lines; /* of the endpoint index, 0: not to be used */
 };
 
 /*
@@ -250,6 +281,7 @@ static_assert(sizeof(struct tg_backend) == 64, "abi");
 static_assert(sizeof(struct tg_reverse4) == 16, "abi");
 static_assert(sizeof(struct tg_reverse6) == 28, "abi");
 static_assert(sizeof(struct tg_line) == 64, "abi");
+static_assert(sizeof(struct tg_endpoint) == 64, "abi");
 static_assert(sizeof(struct tg_route) == 24, "abi");
 static_assert(sizeof(struct tg_instance_record) == 112, "abi");
 static_assert(sizeof(struct tg_service_info) == 80, "abi");

@@ -26,8 +26,11 @@ static __always_inline int handle(struct xdp_md *ctx, struct packet *pkt, const 
 {
 	enum tg_reason reason = parse_ip(ctx, pkt, v6);
 
-	if (reason == TG_REASON_NONE)
-		reason = balance(ctx, pkt, v6);
+	if (reason != TG_REASON_NONE)
+		return verdict(pkt, reason);
+	pkt->action = XDP_ABORTED;
+	pkt->index_lines = index_lines();
+	reason = balance(ctx, pkt, v6);
 	if (features & TG_FEATURE_NAT && reason == TG_REASON_NOT_VIP)
 		reason = nat_return(ctx, pkt, v6);
 	return verdict(pkt, reason);

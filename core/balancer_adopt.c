@@ -92,6 +92,8 @@ static int adopt(struct tg_balancer *balancer, struct tg_error *error)
 		result = tg_vips_adopt(balancer);
 	if (!result)
 		result = tg_reverse_adopt(balancer);
+	if (!result)
+		result = tg_index_open(balancer);
 	for (struct service *s = balancer->services; s; s = s->next)
 		tg_slots_count(s);
 	return result;
@@ -134,7 +136,7 @@ static void on_part_closed(void *user)
 	free(balancer);
 }
 
-static void on_tick_closed(uv_handle_t *handle)
+static void on_timer_closed(uv_handle_t *handle)
 {
 	on_part_closed(handle->data);
 }
@@ -172,8 +174,9 @@ struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
 	balancer->resting = resting;
 	tg_flow_key(dp->info.seed, &balancer->flow_key);
 	uv_timer_init(loop, &balancer->tick);
-	balancer->tick.data = balancer;
-	balancer->open_parts = 1;
+	uv_timer_init(loop, &balancer->settle);
+	balancer->tick.data = balancer->settle.data = balancer;
+	balancer->open_parts = 2;
 	uv_timer_start(&balancer->tick, on_tick, TG_EPOCH_SECONDS * 1000, TG_EPOCH_SECONDS * 1000);
 	if (open_parts(balancer, error)) {
 		tg_balancer_close(balancer);
@@ -191,5 +194,7 @@ void tg_balancer_close(struct tg_balancer *balancer)
 		tg_prober_close(balancer->prober, on_part_closed, balancer);
 	if (balancer->neighbour)
 		tg_neighbour_close(balancer->neighbour, on_part_closed, balancer);
-	uv_close((uv_handle_t *)&balancer->tick, on_tick_closed);
+	tg_endpoints_close(&balancer->endpoints);
+	uv_close((uv_handle_t *)&balancer->settle, on_timer_closed);
+	uv_close((uv_handle_t *)&balancer->tick, on_timer_closed);
 }

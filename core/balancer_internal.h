@@ -4,6 +4,7 @@
 #define TG_BALANCER_INTERNAL_H
 
 #include "balancer.h"
+#include "endpoints.h"
 #include "flow_hash.h"
 #include "probe.h"
 
@@ -70,6 +71,8 @@ struct resting {
 struct tg_balancer {
 	uv_loop_t *loop;
 	uv_timer_t tick;
+	uv_timer_t settle; /* VIPs have changed: when the index of endpoints is published again */
+	struct tg_endpoints endpoints;
 	struct tg_datapath *dp;
 	struct tg_prober *prober;
 	struct tg_neighbour *neighbour;
@@ -106,6 +109,7 @@ void tg_rings_drop(struct service *service);
 void tg_vips_put(struct service *service);
 void tg_vips_drop(struct service *service, const struct tg_vip_spec *vips, size_t count);
 int tg_vips_adopt(struct tg_balancer *balancer);
+int tg_index_open(struct tg_balancer *balancer);
 int tg_reverse_adopt(struct tg_balancer *balancer);
 void tg_reverse_sync(struct service *service);
 void tg_reverse_drop(struct service *service);

@@ -30,20 +30,65 @@ static int vip_map(const struct tg_balancer *balancer, int family)
 	return balancer->dp->maps[family == AF_INET ? TG_MAP_VIPS4 : TG_MAP_VIPS6];
 }
 
-/* Writes the service's VIPs. One that says the same already is not written. */
+static void on_settled(uv_timer_t *settle)
+{
+	struct tg_balancer *balancer = settle->data;
+	const int *maps = balancer->dp->maps;
+
+	tg_endpoints_publish(&balancer->endpoints, (int[]){ maps[TG_MAP_VIPS4], maps[TG_MAP_VIPS6],
+		maps[TG_MAP_REVERSE4], maps[TG_MAP_REVERSE6] });
+}
+
+/* A VIP or a way back is about to change: until that has settled, the hash maps are asked. */
+static void changing(struct tg_balancer *balancer)
+{
+	tg_endpoints_forget(&balancer->endpoints);
+	uv_update_time(balancer->loop);
+	uv_timer_start(&balancer->settle, on_settled, TG_ENDPOINTS_REST_MS, 0);
+}
+
+/* Opens the index of endpoints, and has it made if a daemon ended before it did. */
+int tg_index_open(struct tg_balancer *balancer)
+{
+	const int *maps = balancer->dp->maps;
+	int result = tg_endpoints_open(&balancer->endpoints, maps[TG_MAP_CLOCK],
+		maps[TG_MAP_ENDPOINT_LINES], maps[TG_MAP_ENDPOINTS]);
+
+	if (!result && !balancer->endpoints.clock->index_lines)
+		changing(balancer);
+	return result;
+}
+
+/* Sets an entry, unless it says the same already. */
+static void put(struct tg_balancer *balancer, int map, const void *key, const void *value, size_t size)
+{
+	char now[64];
+
+	if (!bpf_map_lookup_elem(map, key, now) && !memcmp(now, value, size))
+		return;
+	changing(balancer);
+	bpf_map_update_elem(map, key, value, BPF_ANY);
+}
+
+static void take_out(struct tg_balancer *balancer, int map, const void *key)
+{
+	changing(balancer);
+	bpf_map_delete_elem(map, key);
+}
+
+/* Writes the service's VIPs. */
 void tg_vips_put(struct service *service)
 {
 	for (size_t i = 0; i < service->vip_count; i++) {
 		const struct tg_vip_spec *vip = &service->vips[i];
 		const struct tg_ring *ring = &service->ring[vip->addr.family == AF_INET6];
-		struct tg_vip now, want = { .ring = ring->index, .slots = ring->size,
+		struct tg_vip want = { .ring = ring->index, .slots = ring->size,
 			.service = service->index, .mode = service->mode, .fail = service->fail };
 		int map = vip_map(service->balancer, vip->addr.family);
 		union vip_key key;
 
 		make_key(&key, &vip->addr, vip->port, vip->proto);
-		if (bpf_map_lookup_elem(map, &key, &now) || memcmp(&now, &want, sizeof(now)))
-			bpf_map_update_elem(map, &key, &want, BPF_ANY);
+		put(service->balancer, map, &key, &want, sizeof(want));
 	}
 }
 
@@ -68,7 +113,7 @@ void tg_vips_drop(struct service *service, const struct tg_vip_spec *vips, size_
 			continue;
 		make_key(&key, &vips[i].addr, vips[i].port, vips[i].proto);
 		if (!bpf_map_lookup_elem(map, &key, &now) && now.service == service->index)
-			bpf_map_delete_elem(map, &key);
+			take_out(service->balancer, map, &key);
 	}
 }
 
@@ -194,8 +239,8 @@ static void write_reverse(struct service *service, const union vip_key *key,
 	bool is_v4 = vip->addr.family == AF_INET;
 
 	memcpy(v6.addr, vip->addr.word, sizeof(v6.addr));
-	bpf_map_update_elem(reverse_map(service, vip->addr.family), key,
-		is_v4 ? (void *)&v4 : (void *)&v6, BPF_ANY);
+	put(service->balancer, reverse_map(service, vip->addr.family), key,
+		is_v4 ? (void *)&v4 : (void *)&v6, is_v4 ? sizeof(v4) : sizeof(v6));
 }
 
 static void want_reverse(struct service *service, const struct tg_vip_spec *vip,
@@ -257,7 +302,7 @@ static void drop_unwanted(struct service *service)
 		int map = reverse_map(service, entry->family);
 
 		if (belongs(map, entry, service->index)) /* another service may have taken it over */
-			bpf_map_delete_elem(map, &entry->key);
+			take_out(service->balancer, map, &entry->key);
 		tdelete(entry, &service->reverse, by_key);
 		free(entry);
 	}

@@ -35,6 +35,8 @@
 	X(BACKEND_COUNTERS, backend_counters)                                                      \
 	X(REASONS, reasons)                                                                        \
 	X(CLOCK, clock)                                                                            \
+	X(ENDPOINT_LINES, endpoint_lines)                                                          \
+	X(ENDPOINTS, endpoints)                                                                    \
 	X(TX_PORTS, tx_ports)                                                                      \
 	X(REPLY_COUNTERS, reply_counters)                                                          \
 	X(REVERSE4, reverse4)                                                                      \

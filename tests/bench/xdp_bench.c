@@ -30,6 +30,7 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include "endpoints.h"
 #include "flow_hash.h"
 #include "maglev.h"
 #include "tidegate_abi.h"
@@ -40,6 +41,7 @@
 #define REPEAT   (1 << 20)
 #define BACKENDS 10
 #define SERVICE  1
+#define RING     5
 
 #define VIP4    "198.51.100.10"
 #define VIP6    "2001:db8::10"
@@ -116,12 +118,29 @@ static void backend_address(bool v6, int i, __be32 addr[4])
 
 static const struct tg_hop hop = { .ifindex = 1, .dmac = "\2\0\0\0\0\1", .smac = "\2\0\0\0\0\2" };
 
-static void fill_ring(struct xdp_bench_bpf *object, bool v6)
+static const __u64 seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
+
+static void publish_endpoints(struct xdp_bench_bpf *object, bool nat)
+{
+	int maps[] = { bpf_map__fd(object->maps.vips4), bpf_map__fd(object->maps.vips6),
+		nat ? bpf_map__fd(object->maps.reverse4) : -1, nat ? bpf_map__fd(object->maps.reverse6) : -1 };
+	struct tg_endpoints endpoints;
+
+	errno = -tg_endpoints_open(&endpoints, bpf_map__fd(object->maps.clock),
+		bpf_map__fd(object->maps.endpoint_lines), bpf_map__fd(object->maps.endpoints));
+	if (!errno)
+		errno = -tg_endpoints_publish(&endpoints, maps);
+	if (errno)
+		die("endpoint index");
+	tg_endpoints_close(&endpoints);
+}
+
+static void fill_ring(struct xdp_bench_bpf *object)
 {
 	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
 	struct tg_maglev_backend backends[BACKENDS];
 	static __u32 table[TG_DEFAULT_SLOTS];
-	__u32 index = TG_RING(SERVICE, v6);
+	__u32 index = RING;
 	int fd;
 
 	for (int i = 0; i < BACKENDS; i++)
@@ -152,7 +171,7 @@ static void fill_backends(struct xdp_bench_bpf *object, const struct bench_case 
 
 static void fill_vip(struct xdp_bench_bpf *object, const struct bench_case *c)
 {
-	struct tg_vip vip = { TG_RING(SERVICE, c->v6), TG_DEFAULT_SLOTS, SERVICE, c->mode, 0, 0 };
+	struct tg_vip vip = { RING, TG_DEFAULT_SLOTS, SERVICE, c->mode, 0, 0 };
 	struct tg_vip4_key key4 = { .port = htons(80), .proto = IPPROTO_TCP };
 	struct tg_vip6_key key6 = { .port = htons(80), .proto = IPPROTO_TCP };
 
@@ -262,7 +281,7 @@ static void fill_frame6(struct bench *b)
 static void without_nat(struct xdp_bench_bpf *object)
 {
 	struct bpf_map *maps[] = { object->maps.reverse4, object->maps.reverse6,
-		object->maps.routes4, object->maps.routes6, object->maps.lines, object->maps.clock };
+		object->maps.routes4, object->maps.routes6, object->maps.lines };
 
 	object->rodata->features &= ~TG_FEATURE_NAT;
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
@@ -271,7 +290,6 @@ static void without_nat(struct xdp_bench_bpf *object)
 
 static void load_object(struct bench *b)
 {
-	static const __u64 seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
 	struct xdp_bench_bpf *object = xdp_bench_bpf__open();
 	bool reply = b->of->path == REPLY;
 
@@ -297,13 +315,14 @@ static void load(struct bench *b)
 	else
 		fill_frame4(b);
 	load_object(b);
-	fill_ring(b->object, b->of->v6);
+	fill_ring(b->object);
 	fill_backends(b->object, b->of);
 	fill_vip(b->object, b->of);
 	if (b->of->nat) {
 		fill_reverse(b->object, b->of->v6);
 		fill_routes(b->object, b->of->v6);
 	}
+	publish_endpoints(b->object, b->of->nat);
 }
 
 /* --- runs ------------------------------------------------------------------------------------ */

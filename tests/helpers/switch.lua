@@ -9,10 +9,11 @@
 ---     r.verdict, r.reason, r.packet, r.bytes      --> "tx", "forward", what came out, its bytes
 ---
 --- `reason` is what the program counted, by its name in tidegate_abi.h; "forward" where it counted none.
---- Close it with sw:close().
+--- Close it with sw:close(). With switch.indexed = true, new ones keep an endpoint index (see bpf/endpoint.h).
 local addr = require "tidegate.packet.addr"
 local object = require "tests.helpers.object"
 local packet = require "tidegate.packet"
+local packets = require "tests.helpers.packets"
 
 local switch = {}
 switch.__index = switch
@@ -67,6 +68,7 @@ end
 
 function switch.new()
   local self = setmetatable({ object = object.load "bpf/xdp", opened = {}, rings = 0 }, switch)
+  self.hashes = switch.indexed and {} or nil
   self.reasons = reason_names()
   self.program_path = self.object.progs .. "/tidegate_xdp"
   self.program = assert(tg.prog.open(self.program_path))
@@ -112,6 +114,7 @@ function switch:vip(text, given)
   value.slots = given.ring and #given.ring or 7
   value.ring = given.ring and self:ring(given.ring) or 4095
   assert(self:map("vips" .. family):set(key, value))
+  self:enter(family == "4" and 1 or 2, key, { vip = value })
 end
 
 --- nat's way back: what comes from `from` is of the VIP `to`.
@@ -120,6 +123,55 @@ function switch:reverse(from, to, given)
   local vip = endpoint(to)
   local value = { addr = vip.addr, port = vip.port, service = given.service or 0, backend = given.backend }
   assert(self:map("reverse" .. family):set(key, value))
+  local in_index = packets.with(value, { addr = family == "4" and { vip.addr } or vip.addr })
+  self:enter(family == "4" and 3 or 4, key, { reverse = in_index })
+end
+
+--- The four words of a key's address.
+local function key_words(key)
+  return type(key.addr) == "table" and key.addr or { key.addr, 0, 0, 0 }
+end
+
+--- The hash of an endpoint in the index, written anew here as flow_hash.h has it.
+local function index_hash(kind, key)
+  local port = string.unpack("<I2", string.pack(">I2", key.port))
+  local word = port | key.proto << 16 | kind << 24
+  local low, high = string.unpack("<I8I8", string.pack(">I4I4I4I4", table.unpack(key_words(key))))
+  local x
+  if kind == 1 or kind == 3 then
+    x = (word << 32 | low) * 0x9e3779b97f4a7c15
+  else
+    x = low * 0x9e3779b97f4a7c15 + high * 0xc2b2ae3d27d4eb4f + word * 0x165667b19e3779f9
+  end
+  x = (x ~ x >> 32) * 0xd6e8feb86659fd93
+  return x ~ x >> 32
+end
+
+--- Writes the lines of an index that has these hashes, by number.
+local function write_lines(map, hashes, count)
+  local lines = {}
+  for i = 1, count do lines[i] = {} end
+  for i, hash in ipairs(hashes) do
+    local line = lines[((hash >> 32) * count >> 32) + 1]
+    line[#line + 1] = (hash & 0xffffffffff) << 24 | i
+  end
+  for i, line in ipairs(lines) do
+    if #line > 8 then line = { line[1], line[2], line[3], line[4], line[5], line[6], line[7], -1 } end -- TG_INDEX_MORE
+    assert(map:set(i - 1, { entry = line }))
+  end
+end
+
+--- Enters an endpoint into the index, if this switch has one: { vip = … } or { reverse = … }.
+function switch:enter(kind, key, value)
+  if not self.hashes then return end
+  local hash, at = index_hash(kind, key), #self.hashes + 1
+  for i, known in ipairs(self.hashes) do if known == hash then at = i end end
+  self.hashes[at] = hash
+  self:map("clock"):set(0, { index_lines = 0 })
+  local entry = packets.with(value, { addr = key_words(key), port = key.port, proto = key.proto, kind = kind })
+  assert(self:map("endpoints"):set(at, entry))
+  write_lines(self:map "endpoint_lines", self.hashes, 4)
+  self:map("clock"):set(0, { index_lines = 4 })
 end
 
 --- A route towards clients: "192.0.2.0/24", { hop = { dmac, smac, ifindex }, mtu } or { is_local = true }.

@@ -251,12 +251,13 @@ describe("a flow that reaches a backend without the VIP", function()
       for entry in pairs(entries()) do if not before[entry] then list[#list + 1] = entry end end
       return list
     end
-    sw:map("clock"):set(0, { epoch = 7 })
+    local clock = sw:map "clock"
+    clock:set(0, packets.with(clock:get(0), { epoch = 7 }))
     for _ = 1, 3 do sw:receive(p) end
     local first = fresh()
     assert.equal(1, #first)
     assert.same({ 7, 4 }, { first[1] >> 16 & 0xff, first[1] & 0x7fff })
-    sw:map("clock"):set(0, { epoch = 0x109 })
+    clock:set(0, packets.with(clock:get(0), { epoch = 0x109 }))
     sw:receive(reply_to(p))
     assert.same({ (first[1] & ~0xff0000) | 9 << 16 }, fresh())
   end)
