@@ -32,6 +32,7 @@ Generation.__index = Generation
 
 local count = 0
 local of_owner = setmetatable({}, { __mode = "k" })
+local in_force          ---@type tidegate.Generation?
 
 --- The generation that the running task belongs to; nil for the operator (REPL, commands).
 ---@return tidegate.Generation?
@@ -92,6 +93,17 @@ function generation.declare(kind, make)
     list[fields.name] = fields
   end
   return fields
+end
+
+--- The names of what is declared of a kind, sorted: at a file's top level so far, else what is in force.
+---@return string[]
+function generation.names(kind)
+  local gen = generation.current()
+  if not gen or gen.state ~= "loading" then gen = in_force end
+  local names = {}
+  for name in pairs(gen and gen.declared[kind] or {}) do names[#names + 1] = name end
+  table.sort(names)
+  return names
 end
 
 --- The declaration behind a handle; raises if its generation failed or has ended.
@@ -158,12 +170,25 @@ local function load_file(gen, path, env)
   return failure
 end
 
+--- Lets the operator see the scripts' globals: where several have one, that of the first file.
+local function show_globals(environment, scripts)
+  setmetatable(environment, { __index = function(_, name)
+    for _, script in ipairs(scripts) do
+      local value = rawget(script, name)
+      if value ~= nil then return value end
+    end
+  end })
+end
+
 --- Runs the files, in sorted order, each in a sandbox of its own. Problems are collected.
 function Generation:load()
+  local scripts = {}
+  show_globals(self.environment, scripts)
   local files = table.move(self.files, 1, #self.files, 1, {})
   table.sort(files)
-  for _, path in ipairs(files) do
-    load_file(self, path, sandbox.new { directory = path:match "^(.*)/" or "." })
+  for i, path in ipairs(files) do
+    scripts[i] = sandbox.new { directory = path:match "^(.*)/" or "." }
+    load_file(self, path, scripts[i])
   end
 end
 
@@ -184,6 +209,7 @@ end
 
 --- Arms timers, tasks and handlers: at the commit.
 function Generation:start()
+  in_force = self
   self.state = "running"
   for _, armed in ipairs(self.arms) do
     if not rawget(armed, "cancelled") then

@@ -22,12 +22,8 @@ local functions = {
   service = { "tidegate.service", "declare" },
 }
 
---- tg.KINDs.NAME is a handle of what has that name.
-local collections = {
-  pools = "tidegate.pool",
-  ports = "tidegate.port",
-  services = "tidegate.service",
-}
+--- tg.KINDs.NAME is a handle of what has that name; pairs goes through those that are declared.
+local collections = { pools = "pool", ports = "port", services = "service" }
 
 --- What starts something: at a file's top level it begins at the commit.
 local function armed(name, start)
@@ -47,8 +43,18 @@ local tg = {
   check = { define = function(...) return require("tidegate.check").define(...) end },
 }
 
-local function collection(module)
-  return setmetatable({}, { __index = function(_, name) return require(module).reference(name) end })
+local function collection(kind)
+  local reference = require("tidegate." .. kind).reference
+  return setmetatable({}, {
+    __index = function(_, name) return reference(name) end,
+    __pairs = function()
+      local names, i = generation.names(kind), 0
+      return function()
+        i = i + 1
+        if names[i] then return names[i], reference(names[i]) end
+      end
+    end,
+  })
 end
 
 if os.getenv "TIDEGATE_TEST_HOOKS" == "1" then
