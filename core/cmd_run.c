@@ -16,6 +16,7 @@
 #include "controller.h"
 #include "instance.h"
 #include "vm.h"
+#include "watchdog.h"
 
 struct options {
 	const char *instance, *netns;
@@ -29,6 +30,7 @@ struct daemon {
 	uv_signal_t interrupt, terminate, hangup;
 	struct tg_vm *vm;
 	struct tg_controller *controller;
+	bool watched;	/* by the watchdog */
 };
 
 static int usage(const char *line)
@@ -126,6 +128,8 @@ static int finish(struct daemon *daemon)
 	bool closed;
 
 	tg_controller_close(daemon->controller);
+	if (daemon->watched)
+		tg_watchdog_stop();
 	closed = tg_vm_close(daemon->vm);
 	uv_close((uv_handle_t *)&daemon->interrupt, NULL);
 	uv_close((uv_handle_t *)&daemon->terminate, NULL);
@@ -138,8 +142,17 @@ static int finish(struct daemon *daemon)
 	return code;
 }
 
-/* A loop, a VM and a controller; daemon.FUNCTION(words…) starts what is to be done. */
-static int run_daemon(const char *function, char **words)
+/* What scripts may use; and what happens to one that hangs: it is put into the list at `quarantine`. */
+static void set_limits(struct daemon *daemon, const char *quarantine)
+{
+	daemon->vm->cap = TG_VM_MEMORY;
+	daemon->watched = quarantine && !tg_watchdog_start(daemon->vm, TG_WATCHDOG_LIMIT,
+		tg_watchdog_restart, (void *)quarantine);
+}
+
+/* A loop, a VM and a controller; daemon.FUNCTION(words…) starts what is to be done. `quarantine`:
+ * the list of scripts that hung, or NULL for a command that ends soon. */
+static int run_daemon(const char *function, char **words, const char *quarantine)
 {
 	struct daemon daemon;
 	struct tg_error error;
@@ -151,6 +164,7 @@ static int run_daemon(const char *function, char **words)
 	daemon.vm = tg_vm_new(&daemon.loop, &error);
 	if (!daemon.vm)
 		return complain(&error, TG_EXIT_ENVIRONMENT);
+	set_limits(&daemon, quarantine);
 	daemon.controller = tg_controller_new(daemon.vm);
 	watch_signal(&daemon, &daemon.interrupt, SIGINT);
 	watch_signal(&daemon, &daemon.terminate, SIGTERM);
@@ -199,7 +213,7 @@ int tg_cmd_run(int argc, char **argv)
 		return code;
 	words = with_files((const char *[]){ instance.name, instance.socket,
 		options.no_attach ? "no-attach" : "attach", TIDEGATE_VERSION }, 4, &options);
-	code = words ? run_daemon("run", words) : TG_EXIT_ENVIRONMENT;
+	code = words ? run_daemon("run", words, instance.quarantine) : TG_EXIT_ENVIRONMENT;
 	free_words(words);
 	close(lock);
 	return code;
@@ -227,7 +241,7 @@ int tg_cmd_check(int argc, char **argv)
 		code = enter_netns(&options);
 		words = with_files((const char *[]){ options.json ? "--json" : "" }, 1, &options);
 		if (!code)
-			code = words ? run_daemon("check", words) : TG_EXIT_ENVIRONMENT;
+			code = words ? run_daemon("check", words, NULL) : TG_EXIT_ENVIRONMENT;
 	}
 	free_words(words);
 	return code;
@@ -252,7 +266,7 @@ int tg_cmd_unload(int argc, char **argv)
 	lock = tg_instance_lock(&instance, &error);
 	if (lock < 0)
 		return complain(&error, TG_EXIT_ENVIRONMENT);
-	code = run_daemon("unload", (char *[]){ instance.name, NULL });
+	code = run_daemon("unload", (char *[]){ instance.name, NULL }, NULL);
 	close(lock);
 	return code;
 }

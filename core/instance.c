@@ -33,6 +33,7 @@ int tg_instance_init(struct tg_instance *instance, const char *name, struct tg_e
 	memcpy(instance->name, name, length);
 	snprintf(instance->socket, sizeof(instance->socket), TG_RUN_DIR "/%s.sock", name);
 	snprintf(instance->lock, sizeof(instance->lock), TG_RUN_DIR "/%s.lock", name);
+	snprintf(instance->quarantine, sizeof(instance->quarantine), TG_RUN_DIR "/%s.quarantine", name);
 	snprintf(instance->pins, sizeof(instance->pins), TG_PIN_DIR "/%s", name);
 	return 0;
 }

@@ -5,6 +5,7 @@
  *   /run/tidegate/NAME.sock        control socket (core/console.h)
  *   /run/tidegate/NAME.lock        held by the daemon as long as it lives, with its process id inside;
  *                                  the file stays behind, the lock does not
+ *   /run/tidegate/NAME.quarantine  scripts that hung the daemon (core/quarantine.h)
  *   /sys/fs/bpf/tidegate/NAME/     what the kernel keeps for it
  *
  * A name holds letters, digits, `_` and `-`. No dot: the BPF file system reserves names with dots.
@@ -27,6 +28,7 @@ struct tg_instance {
 	char name[TG_INSTANCE_NAME_MAX + 1];
 	char socket[64];
 	char lock[64];
+	char quarantine[80];	/* scripts that hung (core/quarantine.h) */
 	char pins[64];		/* without a closing slash */
 };
 

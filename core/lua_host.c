@@ -187,10 +187,14 @@ static int l_hang(lua_State *L)
 	return 0;
 }
 
-/* quarantined(list, script) → is the script, as it is now, in the list? */
+/* quarantined(list, script) → "load" or "task", what hung the daemon, or nil (core/quarantine.h) */
 static int l_quarantined(lua_State *L)
 {
-	lua_pushboolean(L, tg_quarantine_holds(luaL_checkstring(L, 1), luaL_checkstring(L, 2)));
+	switch (tg_quarantine_of(luaL_checkstring(L, 1), luaL_checkstring(L, 2))) {
+	case TG_QUARANTINE_LOAD: lua_pushliteral(L, "load"); break;
+	case TG_QUARANTINE_TASK: lua_pushliteral(L, "task"); break;
+	default: lua_pushnil(L);
+	}
 	return 1;
 }
 

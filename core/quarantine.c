@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -29,15 +30,10 @@ static int hash_file(const char *path, uint64_t *hash)
 	return length < 0 ? -errno : 0;
 }
 
-/* The line of `script` as it is now. */
-static int make_line(const char *script, char *line)
+static void make_line(char *line, uint64_t hash, enum tg_quarantine how, const char *script)
 {
-	uint64_t hash;
-	int error = hash_file(script, &hash);
-
-	if (!error)
-		snprintf(line, LINE, "%016" PRIx64 " %s\n", hash, script);
-	return error;
+	snprintf(line, LINE, "%016" PRIx64 " %s %s\n", hash,
+		how == TG_QUARANTINE_LOAD ? "load" : "task", script);
 }
 
 /* Reads the list; an absent one is empty. */
@@ -64,29 +60,36 @@ static bool has_line(const char *text, const char *line)
 	return false;
 }
 
-bool tg_quarantine_holds(const char *list, const char *script)
+enum tg_quarantine tg_quarantine_of(const char *list, const char *script)
 {
 	char text[LIST], line[LINE];
+	uint64_t hash;
 
-	if (make_line(script, line))
-		return false;
+	if (hash_file(script, &hash))
+		return TG_QUARANTINE_NONE;
 	read_list(list, text);
-	return has_line(text, line);
+	for (int how = TG_QUARANTINE_LOAD; how > TG_QUARANTINE_NONE; how--) {
+		make_line(line, hash, how, script);
+		if (has_line(text, line))
+			return how;
+	}
+	return TG_QUARANTINE_NONE;
 }
 
-int tg_quarantine_add(const char *list, const char *script)
+int tg_quarantine_add(const char *list, const char *script, enum tg_quarantine how)
 {
 	char line[LINE];
-	int error, fd;
+	uint64_t hash;
+	int error = hash_file(script, &hash), fd;
 
-	if (tg_quarantine_holds(list, script))
-		return 0;
-	error = make_line(script, line);
 	if (error)
 		return error;
+	if (tg_quarantine_of(list, script) >= how)
+		return 0;
 	fd = open(list, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (fd < 0)
 		return -errno;
+	make_line(line, hash, how, script);
 	error = write(fd, line, strlen(line)) < 0 ? -errno : 0;
 	close(fd);
 	return error;

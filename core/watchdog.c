@@ -136,15 +136,17 @@ static char **read_arguments(void)
 void tg_watchdog_restart(void *user, const struct tg_hang *hang)
 {
 	extern char **environ;
+	enum tg_quarantine how;
 	char text[1024];
 	sigset_t none;
 
 	snprintf(text, sizeof(text),
 		"tidegate: task %s%s%s has not come back for %.1f s from a call that can't be stopped; "
 		"starting anew%s\n", hang->task, *hang->script ? " of " : "", hang->script,
-		hang->lasted / 1e9, *hang->script ? " without this script" : "");
+		hang->lasted / 1e9, *hang->script ? " with this script in quarantine" : "");
 	say(text);
-	if (*hang->script && tg_quarantine_add(user, hang->script))
+	how = strcmp(hang->task, hang->script) ? TG_QUARANTINE_TASK : TG_QUARANTINE_LOAD;
+	if (*hang->script && tg_quarantine_add(user, hang->script, how))
 		say("tidegate: the script could not be put into quarantine\n");
 	sigemptyset(&none);
 	pthread_sigmask(SIG_SETMASK, &none, NULL);

@@ -31,7 +31,8 @@ int tg_watchdog_start(struct tg_vm *vm, uint64_t limit, tg_on_hang on_hang, void
 void tg_watchdog_stop(void);
 
 /* An on_hang: says what hangs on stderr, puts the script into the quarantine list `user` (a path,
- * core/quarantine.h), and executes this program anew with its arguments. Does not return. */
+ * core/quarantine.h), and executes this program anew with its arguments. Does not return. A task that
+ * has its script's path for a name is the one that loads it. */
 void tg_watchdog_restart(void *user, const struct tg_hang *hang);
 
 #endif

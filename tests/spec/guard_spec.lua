@@ -12,8 +12,8 @@ local function closer(list, name)
 end
 
 --- Runs `fn` as a task with a budget; gives its join, and how long it took.
-local function run(fn)
-  local owner = task.owner("guarded", { budget = BUDGET })
+local function run(fn, budget)
+  local owner = task.owner("guarded", { budget = budget or BUDGET })
   local before = task.now()
   local result = table.pack(task.start({ owner = owner, quiet = true }, fn):join())
   return result, task.now() - before
@@ -157,7 +157,7 @@ describe("memory", function()
   before_each(function() collectgarbage() end)
 
   local function assert_refused(fn)
-    local result = run(fn)
+    local result = run(fn, 10)
     assert.is_false(result[1])
     assert.matches("^not enough memory %(cap 64 MiB%) at .*guard_spec.lua:%d+", result[2])
     return result[2]

@@ -78,26 +78,27 @@ static void a_task_within_its_budget_and_an_idle_loop_are_not_reported(void)
 static void a_script_is_held_in_quarantine_until_it_changes(void)
 {
 	write_script("return 1");
-	CHECK(!tg_quarantine_holds(list, script));
-	CHECK_INT(0, tg_quarantine_add(list, script));
-	CHECK(tg_quarantine_holds(list, script));
+	CHECK_INT(TG_QUARANTINE_NONE, tg_quarantine_of(list, script));
+	CHECK_INT(0, tg_quarantine_add(list, script, TG_QUARANTINE_TASK));
+	CHECK_INT(TG_QUARANTINE_TASK, tg_quarantine_of(list, script));
 	write_script("return 2");
-	CHECK(!tg_quarantine_holds(list, script));
-	CHECK_INT(0, tg_quarantine_add(list, script));
-	CHECK(tg_quarantine_holds(list, script));
-	write_script("return 1");
-	CHECK(tg_quarantine_holds(list, script));	/* that one hung as well */
-	CHECK(!tg_quarantine_holds(list, "/nonexistent"));
-	CHECK(tg_quarantine_add(list, "/nonexistent") < 0);
+	CHECK_INT(TG_QUARANTINE_NONE, tg_quarantine_of(list, script));
+	CHECK_INT(0, tg_quarantine_add(list, script, TG_QUARANTINE_LOAD));
+	CHECK_INT(0, tg_quarantine_add(list, script, TG_QUARANTINE_TASK));
+	CHECK_INT(TG_QUARANTINE_LOAD, tg_quarantine_of(list, script));
+	write_script("return 1");	/* that one hung as well */
+	CHECK_INT(TG_QUARANTINE_TASK, tg_quarantine_of(list, script));
+	CHECK_INT(TG_QUARANTINE_NONE, tg_quarantine_of(list, "/nonexistent"));
+	CHECK(tg_quarantine_add(list, "/nonexistent", TG_QUARANTINE_LOAD) < 0);
 	unlink(list);
 }
 
 /* The program under test: hangs, unless its script is in quarantine. */
 static int daemon_main(const char *its_list, const char *its_script)
 {
-	if (tg_quarantine_holds(its_list, its_script))
+	if (tg_quarantine_of(its_list, its_script) == TG_QUARANTINE_TASK)
 		return 42;
-	alarm(10);
+	alarm(20);
 	tg_watchdog_start(vm, 40000000, tg_watchdog_restart, (void *)its_list);
 	run_task(its_script, "core.hang(5)");
 	return 1;
@@ -125,13 +126,18 @@ int main(int argc, char **argv)
 {
 	struct tg_error error;
 	uv_loop_t loop;
+	int code;
 
 	uv_loop_init(&loop);
 	vm = tg_vm_new(&loop, &error);
 	if (!vm)
 		return 1;
-	if (argc == 4 && !strcmp(argv[1], "--daemon"))
-		return daemon_main(argv[2], argv[3]);
+	if (argc == 4 && !strcmp(argv[1], "--daemon")) {
+		code = daemon_main(argv[2], argv[3]);
+		tg_vm_close(vm);
+		uv_loop_close(&loop);
+		return code;
+	}
 	snprintf(list, sizeof(list), "/tmp/tg-watchdog-%d.quarantine", getpid());
 	snprintf(script, sizeof(script), "/tmp/tg-watchdog-%d.lua", getpid());
 	RUN(a_call_that_does_not_come_back_is_reported_once_with_its_task_and_script);
