@@ -81,6 +81,7 @@ haproxy_config() { # tcp|http PORT
 }
 
 connections() { # made in the namespace so far: the probes, whoever sends them
+	# shellcheck disable=SC2016 # the dollars are awk's
 	ip netns exec "$netns" awk '$1 == "Tcp:" { if (n++) print $(col); else for (i = 1; i <= NF; i++)
 		if ($i == "ActiveOpens") col = i }' /proc/net/snmp
 }
