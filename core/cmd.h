@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The commands of `tidegate`: one function each in core/cmd_NAME.c, listed in core/main.c. argv[0]
- * is the command's name. They return the exit code.
+ * is the command's name. They return the exit code, or TG_MISUSED: wrong arguments, and they have
+ * said which; main prints the usage.
  */
 #ifndef TG_CMD_H
 #define TG_CMD_H
+
+#define TG_MISUSED (-1)
 
 enum tg_exit {
 	TG_EXIT_OK = 0,

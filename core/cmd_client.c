@@ -19,14 +19,8 @@ struct request {
 	int count;
 };
 
-static int usage(const char *text)
-{
-	fprintf(stderr, "usage: tidegate %s\n", text);
-	return TG_EXIT_USAGE;
-}
-
-/* Reads --instance, and --json where `json` allows it; 0 or TG_EXIT_USAGE, said what was wrong. */
-static int parse(int argc, char **argv, bool json, const char *help, struct request *request)
+/* Reads --instance, and --json where `json` allows it; 0 or TG_MISUSED. */
+static int parse(int argc, char **argv, bool json, struct request *request)
 {
 	static const struct option options[] = {
 		{ "instance", required_argument, NULL, 'i' },
@@ -43,9 +37,9 @@ static int parse(int argc, char **argv, bool json, const char *help, struct requ
 		else if (option == 'j' && json)
 			request->json = true;
 		else if (option == 'j')
-			return fprintf(stderr, "%s: no option --json\n", argv[0]), usage(help);
+			return fprintf(stderr, "%s: no option --json\n", argv[0]), TG_MISUSED;
 		else
-			return usage(help);
+			return TG_MISUSED;
 	}
 	request->words = argv + optind;
 	request->count = argc - optind;
@@ -54,39 +48,38 @@ static int parse(int argc, char **argv, bool json, const char *help, struct requ
 
 int tg_cmd_eval(int argc, char **argv)
 {
-	static const char help[] = "eval [--instance NAME] 'EXPRESSION or STATEMENTS'";
 	struct request request;
 
-	if (parse(argc, argv, false, help, &request))
-		return TG_EXIT_USAGE;
+	if (parse(argc, argv, false, &request))
+		return TG_MISUSED;
 	if (request.count != 1) {
 		fprintf(stderr, "eval: takes one argument, %d given (quote it for the shell)\n",
 			request.count);
-		return usage(help);
+		return TG_MISUSED;
 	}
 	return tg_client_run(request.instance, 2, (char *[]){ "eval", request.words[0] });
 }
 
 /* A command without arguments; with --json it is sent along. */
-static int plain_command(int argc, char **argv, bool json, const char *help)
+static int plain_command(int argc, char **argv, bool json)
 {
 	struct request request;
 
-	if (parse(argc, argv, json, help, &request))
-		return TG_EXIT_USAGE;
+	if (parse(argc, argv, json, &request))
+		return TG_MISUSED;
 	if (request.count) {
 		fprintf(stderr, "%s: takes no arguments: \"%s\"\n", argv[0], request.words[0]);
-		return usage(help);
+		return TG_MISUSED;
 	}
 	return tg_client_run(request.instance, 1 + request.json, (char *[]){ argv[0], "--json" });
 }
 
 int tg_cmd_status(int argc, char **argv)
 {
-	return plain_command(argc, argv, true, "status [--instance NAME] [--json]");
+	return plain_command(argc, argv, true);
 }
 
 int tg_cmd_reload(int argc, char **argv)
 {
-	return plain_command(argc, argv, false, "reload [--instance NAME]");
+	return plain_command(argc, argv, false);
 }

@@ -85,12 +85,6 @@ static int print_verdict(const struct tally *tally)
 	return tally->missing ? TG_EXIT_NO : TG_EXIT_OK;
 }
 
-static int usage(void)
-{
-	fprintf(stderr, "usage: tidegate doctor [--netns NETNS] [DEV…]\n");
-	return TG_EXIT_USAGE;
-}
-
 int tg_cmd_doctor(int argc, char **argv)
 {
 	static const struct option options[] = { { "netns", required_argument, NULL, 'n' }, { 0 } };
@@ -101,7 +95,7 @@ int tg_cmd_doctor(int argc, char **argv)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option != 'n')
-			return usage();
+			return TG_MISUSED;
 		netns = optarg;
 	}
 	print_head();

@@ -75,18 +75,12 @@ static int run(const char *function, int argc, char **argv)
 	return finish(&program);
 }
 
-static int usage(const char *line)
-{
-	fprintf(stderr, "usage: tidegate %s\n", line);
-	return TG_EXIT_USAGE;
-}
-
 int tg_cmd_lua(int argc, char **argv)
 {
-	return argc < 2 ? usage("lua FILE [ARG…]") : run("lua", argc, argv);
+	return argc < 2 ? TG_MISUSED : run("lua", argc, argv);
 }
 
 int tg_cmd_test(int argc, char **argv)
 {
-	return argc < 2 ? usage("test SPEC…") : run("test", argc, argv);
+	return argc < 2 ? TG_MISUSED : run("test", argc, argv);
 }

@@ -33,12 +33,6 @@ struct daemon {
 	bool watched;	/* by the watchdog */
 };
 
-static int usage(const char *line)
-{
-	fprintf(stderr, "usage: tidegate %s\n", line);
-	return TG_EXIT_USAGE;
-}
-
 static int complain(const struct tg_error *error, int code)
 {
 	fprintf(stderr, "tidegate: %s\n", error->text);
@@ -55,8 +49,8 @@ static const struct option all_options[] = {
 	{ 0 },
 };
 
-/* Reads options, of which `allowed` has the letters; options may stand between files. 0 or 2. */
-static int parse(int argc, char **argv, const char *allowed, const char *help, struct options *options)
+/* Reads options, of which `allowed` has the letters; options may stand between files. 0 or TG_MISUSED. */
+static int parse(int argc, char **argv, const char *allowed, struct options *options)
 {
 	int option;
 
@@ -66,7 +60,7 @@ static int parse(int argc, char **argv, const char *allowed, const char *help, s
 		if (!strchr(allowed, option)) {
 			if (option != '?')
 				fprintf(stderr, "%s: no such option here: %s\n", argv[0], argv[optind - 1]);
-			return usage(help);
+			return TG_MISUSED;
 		}
 		if (option == 'i')
 			options->instance = optarg;
@@ -190,18 +184,17 @@ static int enter_netns(const struct options *options)
 
 int tg_cmd_run(int argc, char **argv)
 {
-	static const char help[] = "run FILE… [--instance NAME] [--netns NETNS] [--no-attach]";
 	struct tg_instance instance;
 	struct options options;
 	struct tg_error error;
 	char **words;
 	int lock, code;
 
-	if (parse(argc, argv, "ina", help, &options))
-		return TG_EXIT_USAGE;
+	if (parse(argc, argv, "ina", &options))
+		return TG_MISUSED;
 	if (!options.count) {
 		fprintf(stderr, "run: a script is missing\n");
-		return usage(help);
+		return TG_MISUSED;
 	}
 	if (tg_instance_init(&instance, options.instance, &error))
 		return complain(&error, TG_EXIT_USAGE);
@@ -221,16 +214,15 @@ int tg_cmd_run(int argc, char **argv)
 
 int tg_cmd_check(int argc, char **argv)
 {
-	static const char help[] = "check FILE… [--json] [--instance NAME] [--netns NETNS]";
 	struct options options;
 	char **words;
 	int count = 0, code;
 
-	if (parse(argc, argv, "inj", help, &options))
-		return TG_EXIT_USAGE;
+	if (parse(argc, argv, "inj", &options))
+		return TG_MISUSED;
 	if (!options.count) {
 		fprintf(stderr, "check: a script is missing\n");
-		return usage(help);
+		return TG_MISUSED;
 	}
 	if (tg_client_daemon_runs(options.instance)) {
 		words = with_files((const char *[]){ "check", "--json" }, 1 + options.json, &options);
@@ -249,16 +241,17 @@ int tg_cmd_check(int argc, char **argv)
 
 int tg_cmd_unload(int argc, char **argv)
 {
-	static const char help[] = "unload [--instance NAME]";
 	struct tg_instance instance;
 	struct options options;
 	struct tg_error error;
 	int lock, code;
 
-	if (parse(argc, argv, "i", help, &options))
-		return TG_EXIT_USAGE;
-	if (options.count)
-		return usage(help);
+	if (parse(argc, argv, "i", &options))
+		return TG_MISUSED;
+	if (options.count) {
+		fprintf(stderr, "unload: takes no arguments: \"%s\"\n", options.files[0]);
+		return TG_MISUSED;
+	}
 	if (tg_instance_init(&instance, options.instance, &error))
 		return complain(&error, TG_EXIT_USAGE);
 	if (tg_client_daemon_runs(options.instance))

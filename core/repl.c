@@ -245,13 +245,7 @@ static void run(struct repl *repl)
 	forget_entry(repl);
 }
 
-static int usage(void)
-{
-	fprintf(stderr, "usage: tidegate repl [--instance NAME]\n");
-	return TG_EXIT_USAGE;
-}
-
-/* 0 or TG_EXIT_USAGE. */
+/* 0, TG_MISUSED or TG_EXIT_USAGE. */
 static int parse(int argc, char **argv, struct repl *repl)
 {
 	static const struct option options[] = { { "instance", required_argument, NULL, 'i' }, { 0 } };
@@ -261,12 +255,12 @@ static int parse(int argc, char **argv, struct repl *repl)
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		if (option != 'i')
-			return usage();
+			return TG_MISUSED;
 		name = optarg;
 	}
 	if (optind < argc) {
 		fprintf(stderr, "repl: takes no arguments: \"%s\"\n", argv[optind]);
-		return usage();
+		return TG_MISUSED;
 	}
 	if (!tg_instance_init(&repl->instance, name, &error))
 		return 0;
@@ -278,9 +272,10 @@ int tg_cmd_repl(int argc, char **argv)
 {
 	struct repl repl = { .client.fd = -1 };
 	struct tg_error error;
+	int code = parse(argc, argv, &repl);
 
-	if (parse(argc, argv, &repl))
-		return TG_EXIT_USAGE;
+	if (code)
+		return code;
 	if (tg_client_open(&repl.client, &repl.instance, &error))
 		return complain(&repl, &error);
 	signal(SIGPIPE, SIG_DFL);
