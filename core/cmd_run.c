@@ -140,6 +140,7 @@ static int finish(struct daemon *daemon)
 static void set_limits(struct daemon *daemon, const char *quarantine)
 {
 	daemon->vm->cap = TG_VM_MEMORY;
+	daemon->vm->quarantine = quarantine;
 	daemon->watched = quarantine && !tg_watchdog_start(daemon->vm, TG_WATCHDOG_LIMIT,
 		tg_watchdog_restart, (void *)quarantine);
 }

@@ -187,10 +187,12 @@ static int l_hang(lua_State *L)
 	return 0;
 }
 
-/* quarantined(list, script) → "load" or "task", what hung the daemon, or nil (core/quarantine.h) */
+/* quarantined(script) → "load" or "task", what hung the daemon, or nil (core/quarantine.h) */
 static int l_quarantined(lua_State *L)
 {
-	switch (tg_quarantine_of(luaL_checkstring(L, 1), luaL_checkstring(L, 2))) {
+	const char *script = luaL_checkstring(L, 1), *list = tg_vm_of(L)->quarantine;
+
+	switch (list ? tg_quarantine_of(list, script) : TG_QUARANTINE_NONE) {
 	case TG_QUARANTINE_LOAD: lua_pushliteral(L, "load"); break;
 	case TG_QUARANTINE_TASK: lua_pushliteral(L, "task"); break;
 	default: lua_pushnil(L);

@@ -33,6 +33,7 @@ struct tg_vm {
 	unsigned int calls;	/* core/call.h: under way in other threads */
 	bool exiting;		/* tg_vm_exit was called */
 	int exit_code;
+	const char *quarantine;	/* path of the list of scripts that hung (core/quarantine.h), or NULL */
 	void *user;		/* the embedding program's */
 };
 

@@ -145,11 +145,13 @@ function check.run(gen, services)
       local spec = backend.check
       if spec and spec.type == "external" and not seen[spec.key] then
         seen[spec.key] = true
-        local fn = gen.declared.check[spec.name].fn
-        task.every(spec.interval, function() probe(spec, fn) end, {
+        local defined = gen.declared.check[spec.name]
+        local fn, owner = defined.fn, defined.owner
+        local timer = {
           name = ("check %s of %s"):format(spec.name, address.format(spec.addr, spec.port)),
-          jitter = spec.interval / 32, owner = gen.owner,
-        })
+          jitter = spec.interval / 32, owner = owner,
+        }
+        if not owner.quarantined then task.every(spec.interval, function() probe(spec, fn) end, timer) end
       end
     end
   end

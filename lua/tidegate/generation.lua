@@ -8,6 +8,7 @@
 ---
 --- A generation is "loading", then "running", then "ended"; or "failed", and then its handles raise.
 
+local host = require "tidegate.core.host"
 local log = require "tidegate.log"
 local misuse = require "tidegate.misuse"
 local sandbox = require "tidegate.sandbox"
@@ -83,6 +84,7 @@ function generation.declare(kind, make)
     return { kind = kind, broken = true, generation = gen, position = position() }
   end
   fields.kind, fields.generation, fields.position = kind, gen, position()
+  fields.owner = task.current_owner() -- of the script's tasks
   local list = gen.declared[kind] or {}
   gen.declared[kind] = list
   local first = list[fields.name]
@@ -119,7 +121,9 @@ end
 function generation.act(text, run)
   local gen = generation.current()
   if not gen or gen.state ~= "loading" then return run() end
-  gen.acts[#gen.acts + 1] = { text = text, position = position(), run = run }
+  local owner = task.current_owner()
+  if owner.quarantined then return end
+  gen.acts[#gen.acts + 1] = { text = text, position = position(), run = run, owner = owner }
 end
 
 --- What will begin at the commit; until then it can only be cancelled.
@@ -138,7 +142,10 @@ end
 function generation.arm(text, run)
   local gen = generation.current()
   if not gen or gen.state ~= "loading" then return run() end
-  local armed = setmetatable({ text = text, position = position(), run = run, cancelled = false }, Armed)
+  local owner = task.current_owner()
+  local armed = setmetatable({
+    text = text, position = position(), run = run, owner = owner, cancelled = owner.quarantined or false,
+  }, Armed)
   gen.arms[#gen.arms + 1] = armed
   return armed
 end
@@ -154,6 +161,19 @@ local function read(path)
   return text
 end
 
+--- What a script that hung the daemon may still do, until it changes: nothing if it hung while it was
+--- loaded, else declare; its tasks, timers, handlers and checks don't start.
+local function obey_quarantine(gen, path, owner)
+  local hung = host.quarantined(path)
+  if hung == "load" then
+    gen:problem(path .. ": in quarantine until it changes: loading it hung the daemon")
+  elseif hung then
+    owner.quarantined = true
+    log.error("%s is in quarantine until it changes: one of its tasks hung the daemon; none is started", path)
+  end
+  return hung == "load"
+end
+
 local function load_file(gen, path, env)
   local text, message = read(path)
   if not text then return gen:problem(message) end
@@ -162,8 +182,9 @@ local function load_file(gen, path, env)
   if not chunk then return gen:problem(message) end
   local failure
   local owner = task.owner(path, { parent = gen.owner, script = path, budget = 0.5 })
+  if obey_quarantine(gen, path, owner) then return end
   local job = task.start({
-    name = path, owner = owner, quiet = true, timeout = generation.LOAD_SECONDS,
+    name = path, owner = owner, quiet = true, timeout = generation.LOAD_SECONDS, budget = generation.LOAD_SECONDS,
   }, chunk)
   local ok, reason, traceback = job:join()
   if not ok then failure = gen:problem(reason, traceback) end
@@ -213,7 +234,7 @@ function Generation:start()
   self.state = "running"
   for _, armed in ipairs(self.arms) do
     if not rawget(armed, "cancelled") then
-      local job = task.start({ name = armed.text, owner = self.owner, quiet = true }, armed.run)
+      local job = task.start({ name = armed.text, owner = armed.owner, quiet = true }, armed.run)
       local ok, value = job:join()
       if ok then armed.value = value else log.error("%s: %s", armed.position, value) end
     end
@@ -228,7 +249,7 @@ function Generation:run_acts()
   if #acts == 0 then return end
   task.start({ name = "acts", owner = self.owner }, function()
     for _, act in ipairs(acts) do
-      local job = task.start({ name = act.text .. " (" .. act.position .. ")", owner = self.owner }, act.run)
+      local job = task.start({ name = act.text .. " (" .. act.position .. ")", owner = act.owner }, act.run)
       job:join()
     end
   end)

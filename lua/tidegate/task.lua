@@ -323,9 +323,11 @@ local function release(timer)
   end
 end
 
---- Milliseconds to give to libuv, whose clock has whole ones, so that no timer is early.
+--- What to give to libuv so that no timer is early: milliseconds from the loop's own time, which stands
+--- still while callbacks run. (Were it updated here, timers that take longer than their intervals would
+--- keep the loop from ever looking at its sockets: tests/net/hang_test.sh.)
 local function milliseconds(seconds)
-  return math.ceil(uv.hrtime() / 1e6 % 1 + seconds * 1000)
+  return math.ceil(uv.hrtime() / 1e6 + seconds * 1000) - uv.now()
 end
 
 --- Raises at `level` unless it is a time to wait.
@@ -338,7 +340,6 @@ end
 --- Calls `fn` once. Returns a function that prevents it.
 local function arm(seconds, fn)
   local timer = table.remove(idle_timers) or uv.new_timer()
-  uv.update_time()
   timer:start(milliseconds(seconds), 0, function()
     local armed = timer
     timer = nil
