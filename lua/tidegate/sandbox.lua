@@ -8,6 +8,7 @@
 --- unless its metatable has a `__metatable` field, which says that it is an object and guards itself.
 --- Scripts get only metatables that scripts set.
 local log = require "tidegate.log"
+local uv = require "luv"
 
 local sandbox = {}
 
@@ -145,6 +146,12 @@ end
 
 -- Modules ------------------------------------------------------------------------------------------
 
+--- Directories of the operator's library, found from the program: installed, or in the source tree.
+local function library()
+  local prefix = uv.exepath():match "^(.*)/[^/]+/[^/]+$" or ""
+  return { prefix .. "/share/tidegate", prefix .. "/scripts" }
+end
+
 local function read(path)
   local file = io.open(path, "rb")
   if not file then return nil end
@@ -194,7 +201,8 @@ end
 
 --- A new environment: the globals of one script.
 ---@param options { tg: table?, directory: string?, path: string[]? }?  tg: what scripts get by that
----  name (the library's); directory, path: where `require` looks, in this order
+---  name (the library's); directory, path: where `require` looks, in this order ("."; the operator's
+---  library)
 ---@return table env
 function sandbox.new(options)
   options = options or {}
@@ -207,7 +215,7 @@ function sandbox.new(options)
   add_collectgarbage(env)
   add_os(env)
   add_libraries(env)
-  add_require(env, table.move(options.path or {}, 1, #(options.path or {}), 2, { options.directory or "." }))
+  add_require(env, { options.directory or ".", table.unpack(options.path or library()) })
   return env
 end
 
