@@ -4,7 +4,7 @@
 --
 -- Direct server return: the switch hands a client's packets to a backend as they are, and the
 -- backend answers the client itself. So each backend has the service's addresses on its lo, and
--- serves the same port (scripts/lab sets that up; `tidegate doctor` prints the commands for a host).
+-- serves the same port (scripts/lab sets that up; README.md has the commands for a host).
 local tg = require "tidegate"
 
 tg.port "eth0" -- where the clients' packets arrive

@@ -1,0 +1,87 @@
+---@meta tidegate
+
+--- Tidegate's library: the global `tg`, and `require "tidegate"`. These files are for editors
+--- (LuaCATS); the functions themselves are in lua/tidegate/, or in C (core/lua_*.c).
+---
+--- Throughout: addresses are strings (`"10.0.0.1"`, `"2001:db8::1"`), endpoints `"10.0.0.1:80"` and
+--- `"[2001:db8::1]:80"`, with a protocol `"10.0.0.1:80/tcp"`. Times are seconds, which may have a
+--- fraction; options that are times also take `"500ms"`, `"30s"`, `"5m"`, `"1h"`, `"2d"`. Misuse (a wrong
+--- type, an unknown option, a number out of range) raises an error that names the option, at the
+--- caller's line. What the environment refuses returns `nil, message, code` (`"ECONNREFUSED"`).
+---@class tg
+---@field check tg.check
+---@field log tg.log
+---@field maglev tg.maglev
+---@field map tg.map
+---@field net tg.net
+---@field packet tg.packet
+---@field prog tg.prog
+---@field services table<string, tg.Service>  by name: also one that another file declares; pairs goes through those in force
+---@field pools table<string, tg.Pool>
+---@field ports table<string, tg.Port>
+tg = {}
+
+---@class tg.InstanceOptions
+---@field memory? string|integer  what Lua may use: bytes, `"64M"` (the default; 16M to 16G)
+---@field log? "debug"|"info"|"warn"|"error"  the lowest level that is logged; `"info"`
+---@field seed? string  the secret that keys the flow hash, at least 8 characters: the same on all nodes that
+--- serve the same VIPs. In force when the instance is first loaded; without it each instance draws its own
+
+--- Settings of the whole instance; one call.
+---@param options tg.InstanceOptions
+function tg.instance(options) end
+
+--- Calls `fn(event)`, as a task, for each event whose name matches the pattern; `*` stands for any
+--- characters. From the commit until the next generation's.
+---@param pattern string  `"backend.down"`, `"backend.*"`
+---@param fn fun(event: tg.Event)
+function tg.on(pattern, fn) end
+
+---@class tg.Event
+---@field name "backend.up"|"backend.down"
+---@field service string
+---@field backend string  its endpoint, as in the script
+---@field reason string
+
+--- A value as Lua text, for people.
+---@param value any
+---@return string
+function tg.inspect(value) end
+
+--- The log. With one argument the text is taken as it is, else as string.format's.
+---@class tg.log
+local log = {}
+
+---@param format string
+function log.debug(format, ...) end
+
+---@param format string
+function log.info(format, ...) end
+
+---@param format string
+function log.warn(format, ...) end
+
+---@param format string
+function log.error(format, ...) end
+
+--- Logs nothing below this level from now on.
+---@param level "debug"|"info"|"warn"|"error"
+function log.level(level) end
+
+--- The last messages, oldest first; those after a serial number.
+---@param after? integer
+---@return { serial: integer, level: string, text: string }[]
+function log.recent(after) end
+
+---@class tg.maglev
+local maglev = {}
+
+--- A table of slots, by the builder that the datapath uses: ids, from 1 to `size`. A backend has
+--- slots in proportion to its weight (0 to 65535, by default 1). The same list gives the same table,
+--- in whatever order; `key` is what a backend's places are made from, by default its id.
+---@param backends { id: integer, weight?: integer, key?: string }[]
+---@param size? integer  a prime below 2^24; 65,537
+---@return integer[] slots
+function maglev.build(backends, size) end
+
+return tg
