@@ -19,19 +19,20 @@
 
 #define NO_ENTRY TG_LINE_ENTRIES
 
-static __always_inline struct tg_line *line_of(__u64 hash)
-{
-	__u32 index = tg_slot_of(hash, line_count);
-
-	return bpf_map_lookup_elem(&lines, &index);
-}
-
 /* The place of the lowest bit that is set; BPF has no such instruction. */
 static __always_inline __u32 lowest_bit(__u32 bits)
 {
 	bits &= -bits;
 	return (bits >> 1 & 1) * 1 + (bits >> 2 & 1) * 2 + (bits >> 3 & 1) * 3 + (bits >> 4 & 1) * 4 +
 	       (bits >> 5 & 1) * 5 + (bits >> 6 & 1) * 6 + (bits >> 7 & 1) * 7 + (bits >> 8 & 1) * 8;
+}
+
+/* The word of `line_marks` that holds the line's bit. */
+static __always_inline __u64 *marks_of(__u32 line)
+{
+	__u32 index = line / 64;
+
+	return bpf_map_lookup_elem(&line_marks, &index);
 }
 
 /* Low 8 bits of the controller's epoch. */
@@ -70,11 +71,19 @@ static __always_inline __u32 line_find(const struct tg_line *line, __u64 fingerp
 	return lowest_bit(matches);
 }
 
-/* Is the flow in its line? If so, it has been used now. */
-static __always_inline bool line_has(struct tg_line *line, __u64 hash)
+/* Has the flow an entry? If so, it has been used now. */
+static __always_inline bool line_has(__u64 hash)
 {
-	__u32 at = line_find(line, FINGERPRINT(hash));
+	__u32 index = tg_slot_of(hash, line_count), at;
+	__u64 *marks = marks_of(index);
+	struct tg_line *line;
 
+	if (!marks || !(*(volatile __u64 *)marks >> (index & 63) & 1))
+		return false;
+	line = bpf_map_lookup_elem(&lines, &index);
+	if (!line)
+		return false;
+	at = line_find(line, FINGERPRINT(hash));
 	if (at >= TG_LINE_ENTRIES)
 		return false;
 	entry_touch(&line->entry[at], line->entry[at]);
@@ -82,12 +91,20 @@ static __always_inline bool line_has(struct tg_line *line, __u64 hash)
 }
 
 /* False if all entries are taken; also, once in a while, when another CPU was faster. */
-static __always_inline bool line_insert(struct tg_line *line, __u64 hash, __u32 backend)
+static __always_inline bool line_insert(__u64 hash, __u32 backend)
 {
-	__u32 at = line_find(line, 0);
 	__u64 entry = TG_ENTRY(FINGERPRINT(hash), epoch_now(), 1, backend);
+	__u32 index = tg_slot_of(hash, line_count), at;
+	struct tg_line *line = bpf_map_lookup_elem(&lines, &index);
+	__u64 *marks = marks_of(index);
 
-	return at < TG_LINE_ENTRIES && !__sync_val_compare_and_swap(&line->entry[at], 0, entry);
+	if (!line || !marks)
+		return false;
+	at = line_find(line, 0);
+	if (at >= TG_LINE_ENTRIES || __sync_val_compare_and_swap(&line->entry[at], 0, entry))
+		return false;
+	__sync_fetch_and_or(marks, 1ull << (index & 63));
+	return true;
 }
 
 #endif

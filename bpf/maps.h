@@ -2,7 +2,7 @@
 /*
  * All state of the datapath. The loader (core/datapath.c) pins every map by its name here and hands
  * the pins to the next program, so nothing lives in .bss. Keys and values are those of
- * tidegate_abi.h. `reverse*`, `routes*` and `lines` are used by nat alone: without it the loader
+ * tidegate_abi.h. `reverse*`, `routes*`, `lines` and `line_marks` are used by nat alone: without it the loader
  * need not create them.
  */
 #ifndef TIDEGATE_MAPS_H
@@ -76,6 +76,7 @@ TG_MAP(reverse6, HASH, TG_MAX_REVERSE, struct tg_vip6_key, struct tg_reverse6, B
 TG_MAP(routes4, LPM_TRIE, TG_MAX_ROUTES, struct tg_route4_key, struct tg_route, BPF_F_NO_PREALLOC);
 TG_MAP(routes6, LPM_TRIE, TG_MAX_ROUTES, struct tg_route6_key, struct tg_route, BPF_F_NO_PREALLOC);
 TG_MAP(lines, ARRAY, TG_DEFAULT_LINES, __u32, struct tg_line, TG_MAPPED);
+TG_MAP(line_marks, ARRAY, TG_DEFAULT_LINES / 64, __u32, __u64, TG_MAPPED);
 
 /* Counters: what was forwarded to, what came back from (nat), and why all else got its verdict. */
 TG_MAP(service_counters, PERCPU_ARRAY, TG_MAX_SERVICES, __u32, struct tg_counter, 0);

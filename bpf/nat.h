@@ -233,14 +233,13 @@ static __always_inline enum tg_reason nat_reply(
 {
 	const __be32 *dest = address_of(pkt, DEST, v6);
 	__u64 flow = direct_flow(pkt, DEST, v6);
-	struct tg_line *line = line_of(flow);
 	struct tg_route *route = route_of(pkt, v6);
 	struct egress out = {};
 	enum tg_reason reason;
 
 	if (route && route->flags & TG_ROUTE_LOCAL)
 		return TG_REASON_LOCAL_REPLY;
-	if (line && line_has(line, flow))
+	if (line_has(flow))
 		return TG_REASON_DIRECT_FLOW;
 	if (ttl_of(pkt, v6) <= 1)
 		return TG_REASON_TTL_EXPIRED;
@@ -259,13 +258,11 @@ static __always_inline enum tg_reason nat_direct(
 	const struct packet *pkt, __u32 backend, const bool v6)
 {
 	__u64 flow;
-	struct tg_line *line;
 
 	if (pkt->tcp_flags & TCP_RST)
 		return TG_REASON_NOT_VIP;
 	flow = direct_flow(pkt, SOURCE, v6);
-	line = line_of(flow);
-	if (line && !line_has(line, flow) && !line_insert(line, flow, backend))
+	if (!line_has(flow) && !line_insert(flow, backend))
 		return TG_REASON_LINES_FULL;
 	return TG_REASON_NOT_VIP;
 }

@@ -37,6 +37,7 @@ struct packet {
 	};
 	__be16 *l4;       /* TCP's or UDP's header: it starts with the ports */
 	__sum16 *check;   /* its checksum */
+	__be16 ether_type;
 	__u32 l2_length; /* of the Ethernet header and VLAN tags */
 	__u32 l3_length; /* as the IP header says, checked against the buffer */
 	__u32 ports;     /* source and destination as they lie in the packet */

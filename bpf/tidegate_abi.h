@@ -172,9 +172,13 @@ struct tg_counter {
  * inserted by compare-and-swap, zero when free. Part 1 keeps nat's exceptions in it (flows that
  * reach a backend directly, not through a VIP); the epoch is ticked by the controller, which also
  * clears what has not been seen for TG_ENTRY_IDLE_EPOCHS.
+ *
+ * A bit a line in `line_marks` says that it may hold something, so that a look into an empty table
+ * stays in the first level cache. Set after an entry's insertion; cleared by the controller, which
+ * then looks at the line again.
  */
 #define TG_LINE_ENTRIES  8
-#define TG_DEFAULT_LINES 8192 /* 512 KiB: beyond the second level cache a look costs 80 ns more */
+#define TG_DEFAULT_LINES 65536 /* 4 MiB */
 struct tg_line {
 	__u64 entry[TG_LINE_ENTRIES];
 } __attribute__((aligned(64)));

@@ -40,14 +40,15 @@ SEC("xdp.frags")
 int tidegate_xdp(struct xdp_md *ctx)
 {
 	struct packet pkt;
+	enum tg_reason reason = parse_ethernet(ctx, &pkt);
 
-	switch (parse_ethernet(ctx, &pkt)) {
+	if (reason != TG_REASON_NONE)
+		return verdict(&pkt, reason);
+	switch (pkt.ether_type) {
 	case bpf_htons(ETH_P_IP):
 		return features & TG_FEATURE_V4 ? handle(ctx, &pkt, false) : XDP_PASS;
 	case bpf_htons(ETH_P_IPV6):
 		return features & TG_FEATURE_V6 ? handle(ctx, &pkt, true) : XDP_PASS;
-	case 0:
-		return verdict(&pkt, TG_REASON_TRUNCATED);
 	default:
 		return verdict(&pkt, TG_REASON_NOT_IP);
 	}

@@ -104,17 +104,42 @@ static bool is_idle(uint64_t entry, uint32_t epoch)
 	return entry && (uint8_t)(epoch - TG_ENTRY_EPOCH(entry)) > TG_ENTRY_IDLE_EPOCHS;
 }
 
-/* Frees the line entries of flows that have not spoken for TG_ENTRY_IDLE_EPOCHS. */
+/* Frees the entries of flows that have not spoken for TG_ENTRY_IDLE_EPOCHS. */
+static void sweep_line(struct tg_line *line, uint32_t epoch)
+{
+	for (int i = 0; i < TG_LINE_ENTRIES; i++) {
+		uint64_t entry = __atomic_load_n(&line->entry[i], __ATOMIC_RELAXED);
+
+		if (is_idle(entry, epoch))
+			__atomic_compare_exchange_n(&line->entry[i], &entry, 0, false, __ATOMIC_RELAXED,
+				__ATOMIC_RELAXED);
+	}
+}
+
+static bool is_empty(const struct tg_line *line)
+{
+	uint64_t any = 0;
+
+	for (int i = 0; i < TG_LINE_ENTRIES; i++)
+		any |= __atomic_load_n(&line->entry[i], __ATOMIC_SEQ_CST);
+	return !any;
+}
+
+/* Sweeps the lines that are marked, and takes the marks of those left empty. */
 static void sweep_lines(struct tg_datapath *dp, uint32_t epoch)
 {
-	for (size_t i = 0; dp->lines && i < dp->line_count; i++)
-		for (int j = 0; j < TG_LINE_ENTRIES; j++) {
-			uint64_t entry = __atomic_load_n(&dp->lines[i].entry[j], __ATOMIC_RELAXED);
+	for (size_t i = 0; dp->line_marks && i < dp->line_count; i++) {
+		uint64_t *marks = (uint64_t *)&dp->line_marks[i / 64], bit = 1ull << i % 64;
 
-			if (is_idle(entry, epoch))
-				__atomic_compare_exchange_n(&dp->lines[i].entry[j], &entry, 0, false,
-					__ATOMIC_RELAXED, __ATOMIC_RELAXED);
-		}
+		if (!(__atomic_load_n(marks, __ATOMIC_RELAXED) & bit))
+			continue;
+		sweep_line(&dp->lines[i], epoch);
+		if (!is_empty(&dp->lines[i]))
+			continue;
+		__atomic_fetch_and(marks, ~bit, __ATOMIC_SEQ_CST);
+		if (!is_empty(&dp->lines[i])) /* entered just then */
+			__atomic_fetch_or(marks, bit, __ATOMIC_SEQ_CST);
+	}
 }
 
 static void on_tick(uv_timer_t *tick)

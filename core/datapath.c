@@ -222,6 +222,8 @@ static int map_all(struct tg_datapath *dp)
 	if (!result)
 		result = map_memory(dp->maps[TG_MAP_LINES], dp->line_count * sizeof(struct tg_line),
 			(void **)&dp->lines);
+	if (!result)
+		result = map_memory(dp->maps[TG_MAP_LINE_MARKS], dp->line_count / 8, (void **)&dp->line_marks);
 	return result;
 }
 
@@ -412,6 +414,7 @@ void tg_datapath_close(struct tg_datapath *dp)
 	unmap(dp->backends, TG_MAX_BACKENDS * sizeof(struct tg_backend));
 	unmap(dp->clock, sizeof(struct tg_clock));
 	unmap(dp->lines, dp->line_count * sizeof(struct tg_line));
+	unmap(dp->line_marks, dp->line_count / 8);
 	for (int i = 0; i < TG_MAP_COUNT; i++)
 		if (dp->maps[i] >= 0)
 			close(dp->maps[i]);

@@ -43,6 +43,7 @@
 	X(REVERSE6, reverse6)                                                                      \
 	X(ROUTES4, routes4)                                                                        \
 	X(ROUTES6, routes6)                                                                        \
+	X(LINE_MARKS, line_marks)                                                                  \
 	X(LINES, lines)
 
 enum tg_map {
@@ -61,6 +62,7 @@ struct tg_datapath {
 	struct tg_backend *backends; /* mapped */
 	struct tg_clock *clock;	     /* mapped */
 	struct tg_line *lines;	     /* mapped; NULL without nat */
+	__u64 *line_marks;	     /* likewise */
 	size_t line_count;
 };
 

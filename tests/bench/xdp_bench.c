@@ -281,7 +281,8 @@ static void fill_frame6(struct bench *b)
 static void without_nat(struct xdp_bench_bpf *object)
 {
 	struct bpf_map *maps[] = { object->maps.reverse4, object->maps.reverse6,
-		object->maps.routes4, object->maps.routes6, object->maps.lines };
+		object->maps.routes4, object->maps.routes6, object->maps.lines,
+		object->maps.line_marks };
 
 	object->rodata->features &= ~TG_FEATURE_NAT;
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
