@@ -2,7 +2,8 @@
 /*
  * Balancing: the VIP that the packet is for, the slot of its flow in that service's ring, the
  * backend that stands there. No flow is stored: any node with the same ring and key answers alike.
- * A slot is one 64-bit word, {home, next, T}; part 1 settles every change at once, so `home` decides.
+ * A slot is one 64-bit word, {home, next, T}; part 1 settles every change at once, so `home`
+ * decides.
  */
 #ifndef TIDEGATE_BALANCE_H
 #define TIDEGATE_BALANCE_H
@@ -37,14 +38,6 @@ static __always_inline struct tg_vip *vip_of(const struct packet *pkt, const boo
 	__be32 key[2] = { pkt->ip4->daddr, word };
 
 	return bpf_map_lookup_elem(&vips4, key);
-}
-
-static __always_inline __u64 flow_of(const struct packet *pkt, const bool v6)
-{
-	if (v6)
-		return tg_flow_hash6(&flow_key, pkt->ip6->saddr.s6_addr32, pkt->ip6->daddr.s6_addr32,
-			pkt->ports, pkt->proto);
-	return tg_flow_hash4(&flow_key, pkt->ip4->saddr, pkt->ip4->daddr, pkt->ports, pkt->proto);
 }
 
 /* The flow's slot, or NULL where the service has no ring. */
@@ -82,8 +75,7 @@ static __always_inline enum tg_reason l2dsr_forward(
 	return TG_REASON_FORWARD;
 }
 
-static __always_inline enum tg_reason balance(
-	struct xdp_md *ctx, struct packet *pkt, const bool v6)
+static __always_inline enum tg_reason balance(struct xdp_md *ctx, struct packet *pkt, const bool v6)
 {
 	struct tg_vip *vip = vip_of(pkt, v6);
 	struct tg_backend *backend;
@@ -93,7 +85,7 @@ static __always_inline enum tg_reason balance(
 
 	if (!vip)
 		return TG_REASON_NOT_VIP;
-	slot = slot_of(vip, flow_of(pkt, v6));
+	slot = slot_of(vip, flow_of(pkt, SOURCE, v6));
 	if (!slot)
 		return TG_REASON_NO_RING;
 	home = TG_SLOT_HOME(*(volatile __u64 *)slot);

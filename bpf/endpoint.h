@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The endpoint index: is {address, port, protocol} a VIP, or a backend's endpoint that nat answers for?
- * The truth is in the hash maps `vips*` and `reverse*`, where a hit costs some 25 ns: two calls and
- * jhash. The controller compiles them into lines of fingerprints, packed close enough to stay in the
- * cache, and endpoints with their whole keys. INDEX_ASK sends the caller to the hash maps: no index
- * now (they are changing), too full a line, or, once in 10^11, another endpoint's fingerprint.
+ * The endpoint index: is {address, port, protocol} a VIP, or a backend's endpoint that nat answers
+ * for? The truth is in the hash maps `vips*` and `reverse*`, where a hit costs some 25 ns: two
+ * calls and jhash. The controller compiles them into lines of fingerprints, packed close enough to
+ * stay in the cache, and endpoints with their whole keys. INDEX_ASK sends the caller to the hash
+ * maps: no index now (they are changing), too full a line, or, once in 10^11, another endpoint's
+ * fingerprint.
  */
 #ifndef TIDEGATE_ENDPOINT_H
 #define TIDEGATE_ENDPOINT_H

@@ -4,10 +4,10 @@
  * controller (`lookup`) include this same file, so that both name the same backend for a flow, and
  * so do two nodes that share a seed.
  *
- * It is multilinear hashing by half multiplications (Lemire, Kaser: Strongly universal string hashing is
- * fast, 2014), whatever two flows a stranger picks, they meet with the probability of chance, as
- * long as the key is unknown; then a bijective finish, so that neighbouring ports do not walk
- * round the ring in step. Two multiplications for IPv4, five for IPv6, and one to finish.
+ * It is multilinear hashing by half multiplications (Lemire, Kaser: Strongly universal string
+ * hashing is fast, 2014), whatever two flows a stranger picks, they meet with the probability of
+ * chance, as long as the key is unknown; then a bijective finish, so that neighbouring ports do not
+ * walk round the ring in step. Two multiplications for IPv4, five for IPv6, and one to finish.
  *
  * The key is spread from the instance's seed once, by the loader: tg_flow_key(seed, &key).
  */
@@ -67,8 +67,9 @@ static inline __attribute__((always_inline)) __u64 tg_flow_hash6(
 }
 
 /*
- * Of an endpoint in the endpoint index; `word` is its port, protocol and kind as they lie there. Not
- * keyed: endpoints are the operator's, and a foreign one that looks alike is told apart by its whole key.
+ * Of an endpoint in the endpoint index; `word` is its port, protocol and kind as they lie there.
+ * Not keyed: endpoints are the operator's, and a foreign one that looks alike is told apart by its
+ * whole key.
  */
 static inline __attribute__((always_inline)) __u64 tg_endpoint_hash4(__be32 addr, __u32 word)
 {

@@ -3,7 +3,8 @@
  * The next hop and the way out. `struct egress` is a hop in registers, from a backend's or route's
  * entry, or from the kernel where that is not resolved (97-130 ns: the controller keeps entries
  * resolved). Everything is looked up first and the packet written last, so that what can't be
- * sent is still what it was. Out by the port it came in: XDP_TX; by another: a redirect through `tx_ports`.
+ * sent is still what it was. Out by the port it came in: XDP_TX; by another: a redirect through
+ * `tx_ports`.
  */
 #ifndef TIDEGATE_HOP_H
 #define TIDEGATE_HOP_H
@@ -11,12 +12,12 @@
 #include "maps.h"
 #include "packet.h"
 
-#define AF_INET  2
+#define AF_INET	 2
 #define AF_INET6 10
 
 struct egress {
-	__u32 ifindex; /* 0: not resolved */
-	__u32 mtu;     /* 0: not known */
+	__u32 ifindex;	 /* 0: not resolved */
+	__u32 mtu;	 /* 0: not known */
 	__u64 macs_head; /* both MACs as they stand in a frame: its first 8 bytes */
 	__u32 macs_tail; /* and the next 4 */
 };
@@ -61,7 +62,7 @@ static __always_inline long egress_ask(struct xdp_md *ctx, const struct packet *
 	if (neighbour && !same_address(fib.ipv6_dst, dest, v6))
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
 	out->ifindex = fib.ifindex;
-	out->mtu = 0;	/* it compared */
+	out->mtu = 0; /* it compared */
 	__builtin_memcpy(&out->macs_head, fib.dmac, 6);
 	__builtin_memcpy((void *)&out->macs_head + 6, fib.smac, 2);
 	__builtin_memcpy(&out->macs_tail, fib.smac + 2, 4);

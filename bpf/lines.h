@@ -23,8 +23,9 @@
 static __always_inline __u32 lowest_bit(__u32 bits)
 {
 	bits &= -bits;
-	return (bits >> 1 & 1) * 1 + (bits >> 2 & 1) * 2 + (bits >> 3 & 1) * 3 + (bits >> 4 & 1) * 4 +
-	       (bits >> 5 & 1) * 5 + (bits >> 6 & 1) * 6 + (bits >> 7 & 1) * 7 + (bits >> 8 & 1) * 8;
+	return (bits >> 1 & 1) * 1 + (bits >> 2 & 1) * 2 + (bits >> 3 & 1) * 3 +
+	       (bits >> 4 & 1) * 4 + (bits >> 5 & 1) * 5 + (bits >> 6 & 1) * 6 +
+	       (bits >> 7 & 1) * 7 + (bits >> 8 & 1) * 8;
 }
 
 /* The word of `line_marks` that holds the line's bit. */
@@ -44,7 +45,7 @@ static __always_inline __u8 epoch_now(void)
 	return now ? now->epoch : 0;
 }
 
-/* An entry was used: its epoch is now. If another CPU or the controller changes it just then, theirs holds. */
+/* An entry was used: its epoch is now. If another CPU or the controller was faster, theirs holds. */
 static __always_inline void entry_touch(__u64 *entry, __u64 old)
 {
 	__u8 epoch = epoch_now();

@@ -8,7 +8,8 @@
  * switch's own health probes and clients that talk to a backend directly. A reply is recognised by
  * its source, an endpoint in `reverse*`, and then:
  *   - to an address of the switch itself: a probe's answer, untouched;
- *   - of a flow in the line table, entered when its client reached the endpoint without the VIP: untouched;
+ *   - of a flow in the line table, entered when its client sent to the endpoint, not to the VIP:
+ *     untouched;
  *   - all else is un-translated.
  *
  * Where the next hop is not known, the kernel is asked; if it has no neighbour yet (or can't tell),
@@ -64,7 +65,7 @@ static __always_inline __u64 decrement_ttl(struct packet *pkt, const bool v6)
 		pkt->ip6->hop_limit--;
 		return 0;
 	}
-	at = (__be16 *)&pkt->ip4->ttl;	/* with the protocol, a checksum's word */
+	at = (__be16 *)&pkt->ip4->ttl; /* with the protocol, a checksum's word */
 	old = *at;
 	pkt->ip4->ttl--;
 	return csum_change16(old, *at);
@@ -153,7 +154,7 @@ static __always_inline enum tg_reason nat_forward(
 	return nat_leave(ctx, pkt, reason, &out, DEST, backend->addr, port, v6);
 }
 
-/* What a backend's endpoint answers for, out of the index or a struct tg_reverse4 or tg_reverse6. */
+/* What a backend's endpoint answers for: from the index, a tg_reverse4 or a tg_reverse6. */
 struct origin {
 	const __be32 *vip;
 	__be16 port;
@@ -168,12 +169,13 @@ struct origin {
 static __always_inline bool origin_of(
 	const struct packet *pkt, const enum side side, struct origin *origin, const bool v6)
 {
+	const __u8 kind = v6 ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4;
 	__u32 word = endpoint_word(pkt, side);
 	struct tg_endpoint *found;
 	struct tg_reverse4 *found4;
 	struct tg_reverse6 *found6;
 
-	switch (index_look(pkt, side, v6 ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4, &found, v6)) {
+	switch (index_look(pkt, side, kind, &found, v6)) {
 	case INDEX_HAS:
 		return ORIGIN_TAKE(origin, &found->reverse, found->reverse.addr);
 	case INDEX_HAS_NOT:
@@ -195,24 +197,6 @@ static __always_inline bool origin_of(
 	return found4 && ORIGIN_TAKE(origin, found4, &found4->addr);
 }
 
-/* The hash of the flow from the packet's `client` side to the other one. */
-static __always_inline __u64 direct_flow(
-	const struct packet *pkt, const enum side client, const bool v6)
-{
-	__u32 ports = client == SOURCE ? pkt->ports : pkt->ports >> 16 | pkt->ports << 16;
-
-	if (v6) {
-		const __be32 *source = pkt->ip6->saddr.s6_addr32, *dest = pkt->ip6->daddr.s6_addr32;
-
-		return client == SOURCE ?
-			tg_flow_hash6(&flow_key, source, dest, ports, pkt->proto) :
-			tg_flow_hash6(&flow_key, dest, source, ports, pkt->proto);
-	}
-	return client == SOURCE ?
-		tg_flow_hash4(&flow_key, pkt->ip4->saddr, pkt->ip4->daddr, ports, pkt->proto) :
-		tg_flow_hash4(&flow_key, pkt->ip4->daddr, pkt->ip4->saddr, ports, pkt->proto);
-}
-
 /* The route to the packet's destination. */
 static __always_inline struct tg_route *route_of(const struct packet *pkt, const bool v6)
 {
@@ -232,7 +216,7 @@ static __always_inline enum tg_reason nat_reply(
 	struct xdp_md *ctx, struct packet *pkt, const struct origin *origin, const bool v6)
 {
 	const __be32 *dest = address_of(pkt, DEST, v6);
-	__u64 flow = direct_flow(pkt, DEST, v6);
+	__u64 flow = flow_of(pkt, DEST, v6);
 	struct tg_route *route = route_of(pkt, v6);
 	struct egress out = {};
 	enum tg_reason reason;
@@ -261,7 +245,7 @@ static __always_inline enum tg_reason nat_direct(
 
 	if (pkt->tcp_flags & TCP_RST)
 		return TG_REASON_NOT_VIP;
-	flow = direct_flow(pkt, SOURCE, v6);
+	flow = flow_of(pkt, SOURCE, v6);
 	if (!line_has(flow) && !line_insert(flow, backend))
 		return TG_REASON_LINES_FULL;
 	return TG_REASON_NOT_VIP;

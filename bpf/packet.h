@@ -21,6 +21,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "maps.h"
 #include "tidegate_abi.h"
 
 #define likely(x)   __builtin_expect(!!(x), 1)
@@ -35,16 +36,16 @@ struct packet {
 		struct ipv6hdr *ip6;
 		void *l3;
 	};
-	__be16 *l4;       /* TCP's or UDP's header: it starts with the ports */
-	__sum16 *check;   /* its checksum */
+	__be16 *l4;	/* TCP's or UDP's header: it starts with the ports */
+	__sum16 *check; /* its checksum */
 	__be16 ether_type;
-	__u32 l2_length; /* of the Ethernet header and VLAN tags */
-	__u32 l3_length; /* as the IP header says, checked against the buffer */
-	__u32 ports;     /* source and destination as they lie in the packet */
+	__u32 l2_length;   /* of the Ethernet header and VLAN tags */
+	__u32 l3_length;   /* as the IP header says, checked against the buffer */
+	__u32 ports;	   /* source and destination as they lie in the packet */
 	__u32 index_lines; /* of the endpoint index, see endpoint.h */
-	__u8 proto;      /* IPPROTO_TCP or IPPROTO_UDP */
-	__u8 tcp_flags;  /* 0 of UDP */
-	int action;      /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
+	__u8 proto;	   /* IPPROTO_TCP or IPPROTO_UDP */
+	__u8 tcp_flags;	   /* 0 of UDP */
+	int action;	   /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
 };
 
 static __always_inline __be16 source_port(const struct packet *pkt)
@@ -72,12 +73,25 @@ static __always_inline bool same_address(const __be32 a[4], const __be32 b[4], c
 	return a[0] == b[0] && (!v6 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]));
 }
 
-/* One side's port and protocol as the last word of a VIP key: in one store, as smaller ones stall its reader. */
+/* One side's port and protocol as the last word of a VIP key: smaller stores stall its reader. */
 static __always_inline __u32 endpoint_word(const struct packet *pkt, const enum side side)
 {
 	return (side == SOURCE ? source_port(pkt) : dest_port(pkt)) | (__u32)pkt->proto << 16;
 }
 
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "words of keys are put together as little endian");
+/* The hash of the packet's flow, from the `client` side to the other. */
+static __always_inline __u64 flow_of(
+	const struct packet *pkt, const enum side client, const bool v6)
+{
+	const __be32 *from = address_of(pkt, client, v6);
+	const __be32 *to = address_of(pkt, client == SOURCE ? DEST : SOURCE, v6);
+	__u32 ports = client == SOURCE ? pkt->ports : pkt->ports >> 16 | pkt->ports << 16;
+
+	return v6 ? tg_flow_hash6(&flow_key, from, to, ports, pkt->proto) :
+		    tg_flow_hash4(&flow_key, *from, *to, ports, pkt->proto);
+}
+
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__,
+	"words of keys are put together as little endian");
 
 #endif

@@ -3,14 +3,14 @@
  * Parsing: Ethernet, up to two VLAN tags, IPv4 with options or IPv6 with extension headers, the
  * fixed part of TCP or UDP. Fills `struct packet` or says why not; nothing is written and nothing
  * falls through. Lengths are checked against the whole buffer, fragments of a multi-buffer frame
- * included, which have to be asked for (7 ns) only where the linear part is shorter than the packet.
+ * included; only where its linear part is shorter than the packet is that asked for (7 ns).
  */
 #ifndef TIDEGATE_PARSE_H
 #define TIDEGATE_PARSE_H
 
 #include "packet.h"
 
-#define MAX_VLAN_TAGS         2
+#define MAX_VLAN_TAGS	      2
 #define MAX_EXTENSION_HEADERS 6
 #define TCP_FLAGS_OFFSET      13
 #define IP_MORE_FRAGMENTS     0x2000
@@ -43,8 +43,8 @@ static __always_inline void *packet_end(const struct xdp_md *ctx)
 }
 
 /*
- * 1 if a tag of this type follows, else 0. Without a branch: the verifier walks what comes after one
- * once for each way to get there, so that 0, 1 and 2 tags would take it three times as long.
+ * 1 if a tag of this type follows, else 0. Without a branch: the verifier walks what comes after
+ * one once for each way to get there, so that 0, 1 and 2 tags would take it three times as long.
  */
 static __always_inline __u64 is_tag(__u64 ether_type)
 {
@@ -141,12 +141,12 @@ static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct pack
 
 /* What the walk over extension headers found, in one register. */
 #define WALKED(reason, proto, offset) ((__u64)(reason) << 32 | (__u32)(proto) << 16 | (offset))
-#define WALKED_REASON(walked)         ((walked) >> 32)
-#define WALKED_PROTO(walked)          ((walked) >> 16 & 0xff)
-#define WALKED_OFFSET(walked)         ((walked) & 0x3fff)
+#define WALKED_REASON(walked)	      ((walked) >> 32)
+#define WALKED_PROTO(walked)	      ((walked) >> 16 & 0xff)
+#define WALKED_OFFSET(walked)	      ((walked) & 0x3fff)
 
 /*
- * Walks from the header `next` that follows a fixed IPv6 header at `ip` to the first one that is no
+ * Walks from the header `next`, which follows the fixed IPv6 header, to the first one that is no
  * extension. A routing header with segments left is not walked over: this is not its destination.
  * A fragment header with neither an offset nor more to come is (RFC 6946).
  */
@@ -208,7 +208,8 @@ static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct pack
 	return parse_transport(ctx, pkt, WALKED_OFFSET(walked));
 }
 
-static __always_inline enum tg_reason parse_ip(struct xdp_md *ctx, struct packet *pkt, const bool v6)
+static __always_inline enum tg_reason parse_ip(
+	struct xdp_md *ctx, struct packet *pkt, const bool v6)
 {
 	return v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
 }

@@ -44,7 +44,7 @@ int tidegate_xdp(struct xdp_md *ctx)
 
 	if (reason != TG_REASON_NONE)
 		return verdict(&pkt, reason);
-	switch (pkt.ether_type) {
+	switch (pkt.ether_type) { /* a family without a VIP costs nothing, not even a count */
 	case bpf_htons(ETH_P_IP):
 		return features & TG_FEATURE_V4 ? handle(ctx, &pkt, false) : XDP_PASS;
 	case bpf_htons(ETH_P_IPV6):

@@ -28,9 +28,11 @@ int tg_endpoints_open(struct tg_endpoints *endpoints, int clock, int lines, int 
 	memset(endpoints, 0, sizeof(*endpoints));
 	result = map_shared(clock, sizeof(*endpoints->clock), &endpoints->clock);
 	if (!result)
-		result = map_shared(lines, TG_INDEX_LINES * sizeof(*endpoints->lines), &endpoints->lines);
+		result = map_shared(
+			lines, TG_INDEX_LINES * sizeof(*endpoints->lines), &endpoints->lines);
 	if (!result)
-		result = map_shared(all, TG_INDEX_ENDPOINTS * sizeof(*endpoints->all), &endpoints->all);
+		result = map_shared(
+			all, TG_INDEX_ENDPOINTS * sizeof(*endpoints->all), &endpoints->all);
 	if (result)
 		tg_endpoints_close(endpoints);
 	return result;
@@ -108,7 +110,8 @@ static void set_value(struct tg_endpoint *endpoint, enum tg_endpoint_kind kind, 
 	memcpy(&value, bytes, sizes[kind].value);
 	if (kind == TG_ENDPOINT_REVERSE4)
 		endpoint->reverse = (struct tg_reverse6){ .addr = { value.reverse4.addr },
-			.port = value.reverse4.port, .service = value.reverse4.service,
+			.port = value.reverse4.port,
+			.service = value.reverse4.service,
 			.backend = value.reverse4.backend };
 	else if (kind == TG_ENDPOINT_REVERSE6)
 		endpoint->reverse = value.reverse6;
@@ -122,7 +125,8 @@ struct buffer {
 	char values[BATCH * sizeof(union value)];
 };
 
-/* Appends a map's endpoints to the index's. `count` is how many there are, 0 being no endpoint's number. */
+/* Appends a map's endpoints to the index's. `count` is how many there are, 0 being no endpoint's
+ * number. */
 static int read_map(struct tg_endpoints *endpoints, enum tg_endpoint_kind kind, int fd,
 	struct buffer *buffer, uint32_t *count)
 {
@@ -157,8 +161,8 @@ static uint64_t hash_of(const struct tg_endpoint *endpoint)
 	uint32_t word;
 
 	memcpy(&word, &endpoint->port, sizeof(word));
-	return is_v6(endpoint->kind) ? tg_endpoint_hash6(endpoint->addr, word) :
-				       tg_endpoint_hash4(endpoint->addr[0], word);
+	return is_v6(endpoint->kind) ? tg_endpoint_hash6(endpoint->addr, word)
+				     : tg_endpoint_hash4(endpoint->addr[0], word);
 }
 
 /* Two to four to a line on average, so that lines of more than eight are few. */

@@ -9,17 +9,17 @@
 
 #pragma push_macro("SEC")
 #undef SEC
-#define SEC(name) __attribute__((noinline))	/* a subprogram: in no section of its own */
+#define SEC(name) __attribute__((noinline)) /* a subprogram: in no section of its own */
 #include "../../bpf/xdp.bpf.c"
 #pragma pop_macro("SEC")
 
 #define FRAME_WORDS 10
 
 const volatile __u64 frame[FRAME_WORDS]; /* the packet */
-const volatile __u32 words;              /* its length in words of 8 bytes */
-const volatile __u32 flow_mask;          /* flows - 1, a power of two */
-const volatile __u32 addr_offset;        /* where the client's address (its last word) lies */
-const volatile __u32 port_offset;        /* and its port */
+const volatile __u32 words;		 /* its length in words of 8 bytes */
+const volatile __u32 flow_mask;		 /* flows - 1, a power of two */
+const volatile __u32 addr_offset;	 /* where the client's address (its last word) lies */
+const volatile __u32 port_offset;	 /* and its port */
 
 __u32 flow; /* of this round, by a full-period generator (Hull, Dobell 1962) */
 

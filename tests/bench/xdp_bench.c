@@ -6,12 +6,14 @@
  *   value = wrapped - empty + floor, ratio = value / floor
  *
  * where `wrapped` is a program that writes the packet anew and calls the unmodified tidegate_xdp,
- * `empty` one that calls an empty function instead (see xdp_bench.bpf.c). The three run in turn, ROUNDS
- * times over all cases; printed is the median of the rounds' ratios. Time is this thread's CPU time, on one
- * CPU. After each run the program's own counters must say that every packet took the path.
+ * `empty` one that calls an empty function instead (see xdp_bench.bpf.c). The three run in turn,
+ * ROUNDS times over all cases; printed is the median of the rounds' ratios. Time is this thread's
+ * CPU time, on one CPU. After each run the program's own counters must say that every packet took
+ * the path.
  *
  * One service (and its VIP) with 10 backends of equal weight and 65,537 slots. lb* are l2dsr with a
- * program specialised for no nat, except where the name ends in "+nat"; "@1m" are 2^20 flows, each once.
+ * program specialised for no nat, except where the name ends in "+nat"; "@1m" are 2^20 flows, each
+ * once.
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -37,28 +39,28 @@
 
 #include "xdp_bench.skel.h"
 
-#define ROUNDS   11
-#define REPEAT   (1 << 20)
+#define ROUNDS	 11
+#define REPEAT	 (1 << 20)
 #define BACKENDS 10
-#define SERVICE  1
-#define RING     5
+#define SERVICE	 1
+#define RING	 5
 
-#define VIP4    "198.51.100.10"
-#define VIP6    "2001:db8::10"
+#define VIP4	"198.51.100.10"
+#define VIP6	"2001:db8::10"
 #define CLIENT4 "10.1.2.3"
 #define CLIENT6 "2001:db8:1::a01:203"
-#define OTHER4  "198.51.100.99"
+#define OTHER4	"198.51.100.99"
 
 enum path { FORWARD, MISS, REPLY };
 
 struct bench_case {
 	const char *name;
 	bool v6;
-	bool nat;     /* the program knows nat */
-	__u8 mode;    /* of the service */
+	bool nat;  /* the program knows nat */
+	__u8 mode; /* of the service */
 	bool syn;
 	enum path path;
-	double aim;   /* hot */
+	double aim; /* hot */
 	double aim_random;
 };
 
@@ -123,7 +125,8 @@ static const __u64 seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
 static void publish_endpoints(struct xdp_bench_bpf *object, bool nat)
 {
 	int maps[] = { bpf_map__fd(object->maps.vips4), bpf_map__fd(object->maps.vips6),
-		nat ? bpf_map__fd(object->maps.reverse4) : -1, nat ? bpf_map__fd(object->maps.reverse6) : -1 };
+		nat ? bpf_map__fd(object->maps.reverse4) : -1,
+		nat ? bpf_map__fd(object->maps.reverse6) : -1 };
 	struct tg_endpoints endpoints;
 
 	errno = -tg_endpoints_open(&endpoints, bpf_map__fd(object->maps.clock),
@@ -161,7 +164,8 @@ static void fill_ring(struct xdp_bench_bpf *object)
 static void fill_backends(struct xdp_bench_bpf *object, const struct bench_case *c)
 {
 	for (int i = 0; i < BACKENDS; i++) {
-		struct tg_backend backend = { .hop = { hop, hop }, .mtu = 1500,
+		struct tg_backend backend = { .hop = { hop, hop },
+			.mtu = 1500,
 			.port = c->mode == TG_MODE_NAT ? htons(8080) : 0 };
 
 		backend_address(c->v6, i, backend.addr);
@@ -177,8 +181,8 @@ static void fill_vip(struct xdp_bench_bpf *object, const struct bench_case *c)
 
 	inet_pton(AF_INET, VIP4, &key4.addr);
 	inet_pton(AF_INET6, VIP6, &key6.addr);
-	set(c->v6 ? object->maps.vips6 : object->maps.vips4,
-		c->v6 ? (void *)&key6 : (void *)&key4, &vip);
+	set(c->v6 ? object->maps.vips6 : object->maps.vips4, c->v6 ? (void *)&key6 : (void *)&key4,
+		&vip);
 }
 
 static void fill_reverse(struct xdp_bench_bpf *object, bool v6)
@@ -186,8 +190,12 @@ static void fill_reverse(struct xdp_bench_bpf *object, bool v6)
 	for (int i = 0; i < BACKENDS; i++) {
 		struct tg_vip6_key key6 = { .port = htons(8080), .proto = IPPROTO_TCP };
 		struct tg_vip4_key key4 = { .port = htons(8080), .proto = IPPROTO_TCP };
-		struct tg_reverse4 to4 = { .port = htons(80), .service = SERVICE, .backend = i + 1 };
-		struct tg_reverse6 to6 = { .port = htons(80), .service = SERVICE, .backend = i + 1 };
+		struct tg_reverse4 to4 = {
+			.port = htons(80), .service = SERVICE, .backend = i + 1
+		};
+		struct tg_reverse6 to6 = {
+			.port = htons(80), .service = SERVICE, .backend = i + 1
+		};
 
 		backend_address(v6, i, key6.addr);
 		key4.addr = key6.addr[0];
@@ -200,11 +208,16 @@ static void fill_reverse(struct xdp_bench_bpf *object, bool v6)
 	}
 }
 
-static void add_route(struct xdp_bench_bpf *object, bool v6, const char *prefix, __u32 length, bool local)
+static void add_route(
+	struct xdp_bench_bpf *object, bool v6, const char *prefix, __u32 length, bool local)
 {
-	struct { __u32 length; __be32 addr[4]; } key = { .length = length };
+	struct {
+		__u32 length;
+		__be32 addr[4];
+	} key = { .length = length };
 	struct tg_route route = { .hop = local ? (struct tg_hop){} : hop,
-		.flags = local ? TG_ROUTE_LOCAL : 0, .mtu = 1500 };
+		.flags = local ? TG_ROUTE_LOCAL : 0,
+		.mtu = 1500 };
 
 	inet_pton(v6 ? AF_INET6 : AF_INET, prefix, key.addr);
 	set(v6 ? object->maps.routes6 : object->maps.routes4, &key, &route);
@@ -370,8 +383,9 @@ static __u64 counted(const struct bench *b)
 	for (__u32 index = 1; index <= BACKENDS; index++) {
 		struct tg_counter values[cpus];
 
-		bpf_map_lookup_elem(bpf_map__fd(b->of->path == REPLY ? b->object->maps.reply_counters :
-							b->object->maps.backend_counters),
+		bpf_map_lookup_elem(
+			bpf_map__fd(b->of->path == REPLY ? b->object->maps.reply_counters
+							 : b->object->maps.backend_counters),
 			&index, values);
 		for (int i = 0; i < cpus; i++)
 			packets += values[i].packets;
@@ -384,7 +398,8 @@ static void measure(struct bench *b, int round)
 	__u64 before = counted(b);
 	double floor = run(b, b->object->progs.bench_floor, XDP_TX);
 	double empty = run(b, b->object->progs.bench_empty, XDP_TX);
-	double wrapped = run(b, b->object->progs.bench_wrapped, b->of->path == MISS ? XDP_PASS : XDP_TX);
+	double wrapped =
+		run(b, b->object->progs.bench_wrapped, b->of->path == MISS ? XDP_PASS : XDP_TX);
 
 	if (counted(b) - before != REPEAT) {
 		fprintf(stderr, "xdp_bench: %s: %llu of %u packets took the path\n", b->name,
@@ -418,7 +433,8 @@ static void report(struct bench *b, FILE *json)
 	printf(aim ? "  aim %.1f%s\n" : "\n", aim, ratio <= aim ? "" : "  MISSED");
 	if (json)
 		fprintf(json,
-			"{\"name\":\"%s\",\"value\":%.2f,\"unit\":\"ns\",\"floor\":%.2f,\"ratio\":%.3f}\n",
+			"{\"name\":\"%s\",\"value\":%.2f,\"unit\":\"ns\",\"floor\":%.2f,\"ratio\":%"
+			".3f}\n",
 			b->name, value, floor, ratio);
 }
 

@@ -19,7 +19,8 @@ static int look(const struct tg_endpoint *one)
 {
 	bool v6 = one->kind == TG_ENDPOINT_VIP6 || one->kind == TG_ENDPOINT_REVERSE6;
 	uint32_t word = one->port | one->proto << 16 | (uint32_t)one->kind << 24;
-	uint64_t hash = v6 ? tg_endpoint_hash6(one->addr, word) : tg_endpoint_hash4(one->addr[0], word);
+	uint64_t hash =
+		v6 ? tg_endpoint_hash6(one->addr, word) : tg_endpoint_hash4(one->addr[0], word);
 	const struct tg_line *line = &lines[tg_slot_of(hash, clock_page.index_lines)];
 
 	for (int i = 0; i < TG_LINE_ENTRIES && line->entry[i]; i++) {
@@ -72,7 +73,8 @@ static void finds_all_that_it_holds_and_nothing_else(void)
 			else
 				CHECK_INT(i <= count ? i : 0, found);
 		}
-		/* The maps are asked for a few at most: an eighth where lines hold four on average. */
+		/* The maps are asked for a few at most: an eighth where lines hold four on average.
+		 */
 		CHECK(asked <= (2 * count + 10) / 8);
 	}
 }
@@ -91,12 +93,12 @@ static void too_full_a_line_sends_to_the_maps(void)
 	int found, asked = 0;
 
 	for (uint32_t i = 1; i <= TG_LINE_ENTRIES + 1; i++)
-		all[i] = endpoint(1);	/* the same one over and over: all in one line */
+		all[i] = endpoint(1); /* the same one over and over: all in one line */
 	one = endpoint(1);
 	one.pad[0] = 1;
 	tg_endpoints_compile(&endpoints, TG_LINE_ENTRIES + 1);
 	found = look(&one);
-	CHECK(found == 1);	/* what is in it is found */
+	CHECK(found == 1); /* what is in it is found */
 	for (uint32_t i = 2; i < 1000; i++) {
 		one = endpoint(i);
 		found = look(&one);
