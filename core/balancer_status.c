@@ -120,33 +120,8 @@ int tg_balancer_lookup(struct tg_balancer *balancer, const char *name, const str
 	return 0;
 }
 
-struct question {
-	struct tg_nexthop_watch *watch;
-	void (*done)(void *user, const struct tg_nexthop *hop);
-	void *user;
-};
-
-static void on_answer(void *user, const struct tg_nexthop *hop)
-{
-	struct question *question = user;
-
-	tg_nexthop_unwatch(question->watch);
-	question->done(question->user, hop);
-	free(question);
-}
-
 int tg_balancer_route(struct tg_balancer *balancer, const struct tg_addr *addr,
 	void (*done)(void *user, const struct tg_nexthop *hop), void *user)
 {
-	struct question *question = calloc(1, sizeof(*question));
-
-	if (!question)
-		return -ENOMEM;
-	question->done = done;
-	question->user = user;
-	question->watch = tg_nexthop_watch(balancer->neighbour, addr, on_answer, question);
-	if (question->watch)
-		return 0;
-	free(question);
-	return -ENOMEM;
+	return tg_nexthop_ask(balancer->neighbour, addr, done, user);
 }

@@ -76,8 +76,26 @@ static void engine_stopping(void *user)
 		tg_balancer_close(controller->balancer);
 }
 
+int tg_controller_ask(struct tg_controller *controller, const struct tg_addr *addr,
+	void (*done)(void *user, const struct tg_nexthop *hop), void *user, struct tg_error *error)
+{
+	int result = 0;
+
+	if (!controller->neighbour)
+		result = tg_neighbour_open(controller->vm->loop, &controller->neighbour, error);
+	return result ? result : tg_nexthop_ask(controller->neighbour, addr, done, user);
+}
+
+static void close_neighbour(struct tg_controller *controller)
+{
+	if (controller->neighbour)
+		tg_neighbour_close(controller->neighbour, NULL, NULL);
+	controller->neighbour = NULL;
+}
+
 int tg_controller_start(struct tg_controller *controller, struct tg_error *error)
 {
+	close_neighbour(controller);
 	uv_sem_init(&controller->ready, 0);
 	controller->engine = tg_engine_start(engine_started, engine_stopping, controller, error);
 	if (!controller->engine)
@@ -98,6 +116,7 @@ void tg_controller_close(struct tg_controller *controller)
 		uv_run(controller->vm->loop, UV_RUN_ONCE);
 	if (controller->engine)
 		tg_engine_stop(controller->engine);
+	close_neighbour(controller);
 	tg_mailbox_close(controller->home);
 	if (controller->opened)
 		tg_datapath_close(&controller->datapath);

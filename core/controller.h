@@ -17,6 +17,7 @@ struct tg_controller {
 	struct tg_datapath datapath;
 	struct tg_engine *engine;	/* NULL until started */
 	struct tg_balancer *balancer;	/* belongs to the engine's thread */
+	struct tg_neighbour *neighbour;	/* the main thread's own, for questions without an engine; or NULL */
 	struct tg_error engine_error;
 	uv_sem_t ready;
 	int on_event;			/* reference to Lua's handler, or LUA_NOREF */
@@ -26,6 +27,9 @@ struct tg_controller {
 struct tg_controller *tg_controller_new(struct tg_vm *vm);
 /* Starts the engine and the balancer in it; the datapath is open and specialised. Blocks briefly. */
 int tg_controller_start(struct tg_controller *controller, struct tg_error *error);
+/* As tg_balancer_route, in the main thread and without an engine. Not with a question under way at the start. */
+int tg_controller_ask(struct tg_controller *controller, const struct tg_addr *addr,
+	void (*done)(void *user, const struct tg_nexthop *hop), void *user, struct tg_error *error);
 /* Ends the engine. The datapath goes on. Before tg_vm_close; frees the controller. */
 void tg_controller_close(struct tg_controller *controller);
 

@@ -389,23 +389,35 @@ static void work_route(struct tg_call *call)
 	call->later = call->code == 0;
 }
 
+/* The same without an engine, as for `check` when no daemon runs. */
+static void route_here(struct tg_controller *controller, struct route_call *this)
+{
+	this->call.home = controller->home;
+	this->call.code = tg_controller_ask(controller, &this->addr, on_route, this, &this->call.error);
+	if (this->call.code)
+		tg_call_answer(&this->call);
+}
+
 static int push_route(struct tg_call *call, lua_State *L)
 {
 	tg_push_nexthop(L, &((struct route_call *)call)->hop);
 	return 1;
 }
 
-/* route(addr, done): done(next hop), as the kernel would reach it. */
+/* route(addr, done): done(next hop), as the kernel would reach it. With or without an engine. */
 static int l_route(lua_State *L)
 {
-	struct tg_controller *controller = started(L);
+	struct tg_controller *controller = controller_of(L);
 	struct tg_addr addr = tg_check_addr(L, 1);
 	struct route_call *this = tg_call_new(L, sizeof(*this), 2);
 
 	this->addr = addr;
 	this->call.work = work_route;
 	this->call.push = push_route;
-	start_in_engine(controller, &this->call);
+	if (controller->engine)
+		start_in_engine(controller, &this->call);
+	else
+		route_here(controller, this);
 	return 0;
 }
 

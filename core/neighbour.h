@@ -135,6 +135,9 @@ struct tg_nexthop_watch;
 struct tg_nexthop_watch *tg_nexthop_watch(struct tg_neighbour *n, const struct tg_addr *dst,
 	void (*on_change)(void *user, const struct tg_nexthop *nexthop), void *user);
 void tg_nexthop_unwatch(struct tg_nexthop_watch *watch);
+/* Asks once: `done` is called with the first answer. 0 or -ENOMEM. */
+int tg_nexthop_ask(struct tg_neighbour *n, const struct tg_addr *dst,
+	void (*done)(void *user, const struct tg_nexthop *nexthop), void *user);
 
 /* ---- routes ---- */
 

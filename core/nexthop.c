@@ -322,6 +322,36 @@ void tg_nexthop_unwatch(struct tg_nexthop_watch *watch)
 	free(watch);
 }
 
+struct question {
+	struct tg_nexthop_watch *watch;
+	void (*done)(void *user, const struct tg_nexthop *nexthop);
+	void *user;
+};
+
+static void on_answer(void *user, const struct tg_nexthop *nexthop)
+{
+	struct question question = *(struct question *)user;
+
+	tg_nexthop_unwatch(question.watch);
+	free(user);
+	question.done(question.user, nexthop);
+}
+
+int tg_nexthop_ask(struct tg_neighbour *n, const struct tg_addr *dst,
+	void (*done)(void *user, const struct tg_nexthop *nexthop), void *user)
+{
+	struct question *question = malloc(sizeof(*question));
+
+	if (!question)
+		return -ENOMEM;
+	*question = (struct question){ .done = done, .user = user };
+	question->watch = tg_nexthop_watch(n, dst, on_answer, question);
+	if (question->watch)
+		return 0;
+	free(question);
+	return -ENOMEM;
+}
+
 static void free_all(struct tg_list *targets)
 {
 	struct tg_list *position, *watch;

@@ -86,11 +86,11 @@ end
 
 --- Declares a check. `fn(target, args)` gets target.addr, target.port and returns ok, reason.
 function check.define(name, fn)
-  generation.declare("check", function()
+  generation.declare("check", name, function()
     schema.name("tg.check.define", name)
     schema.fn("tg.check.define " .. name, fn)
     if builtin[name] then misuse("tg.check.define: %q is a check that Tidegate has itself", name) end
-    return { name = name, fn = fn }
+    return { fn = fn }
   end)
 end
 
@@ -137,22 +137,49 @@ local function probe(spec, fn)
   controller.report(spec.key, up and true or false, why, task.now() - started)
 end
 
---- Runs the defined checks of a generation's services, one schedule an endpoint. Called at the commit.
+local due = {}       -- check's key → when it is to run next: goes on when a reload takes over
+
+--- Probes at once, then at each interval, with jitter; a reload does not put a probe off.
+local function schedule(spec, fn)
+  local at = due[spec.key]
+  while true do
+    task.sleep(math.max(0, at - task.now()) + math.random() * spec.interval / 32)
+    at = math.max(at + spec.interval, task.now())
+    due[spec.key] = at
+    probe(spec, fn)
+  end
+end
+
+local definitions = {}      -- of the generation in force: name → declaration
+
+--- The checks that the files in force define: name → declaration.
+function check.definitions()
+  return definitions
+end
+
+--- Runs the check of a backend if it is a defined one, and does not run yet; one schedule an endpoint.
+local function follow(spec, last_due)
+  if not spec or spec.type ~= "external" or due[spec.key] then return end
+  local definition = definitions[spec.name]
+  if definition.owner.quarantined then return end
+  due[spec.key] = last_due or task.now()
+  task.start({
+    name = ("check %s of %s"):format(spec.name, address.format(spec.addr, spec.port)), owner = definition.owner,
+  }, schedule, spec, definition.fn)
+end
+
+--- The same for a backend that was added to a service that runs.
+function check.follow(spec)
+  follow(spec)
+end
+
+--- Runs the defined checks of a generation's services. Called at the commit.
 function check.run(gen, services)
-  local seen = {}
+  local before = due
+  due, definitions = {}, gen.declared.check or {}
   for _, service in pairs(services) do
     for _, backend in ipairs(service.backends) do
-      local spec = backend.check
-      if spec and spec.type == "external" and not seen[spec.key] then
-        seen[spec.key] = true
-        local defined = gen.declared.check[spec.name]
-        local fn, owner = defined.fn, defined.owner
-        local timer = {
-          name = ("check %s of %s"):format(spec.name, address.format(spec.addr, spec.port)),
-          jitter = spec.interval / 32, owner = owner,
-        }
-        if not owner.quarantined then task.every(spec.interval, function() probe(spec, fn) end, timer) end
-      end
+      follow(backend.check, backend.check and before[backend.check.key])
     end
   end
 end

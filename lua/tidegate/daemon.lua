@@ -11,6 +11,7 @@ local event = require "tidegate.event"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local json = require "dkjson"
+local lock = require "tidegate.lock"
 local log = require "tidegate.log"
 local plan = require "tidegate.plan"
 local running = require "tidegate.running"
@@ -39,77 +40,57 @@ local function missing_devices(state)
   return missing
 end
 
---- l2dsr delivers to a neighbour's MAC: a backend behind a gateway can't be reached that way.
+--- Notes every l2dsr backend that is behind a gateway.
 local function check_routes(gen, state)
-  local asked = {}
   for _, name in ipairs(desired.names(state.services)) do
     local spec = state.services[name]
-    for _, backend in ipairs(spec.mode == "l2dsr" and spec.backends or {}) do
-      local hop = asked[backend.addr] or task.await(controller.route, backend.addr)
-      asked[backend.addr] = hop
-      if hop and hop.gateway then
-        gen:problem(("%s: service %q: backend %s is behind the gateway %s, and l2dsr reaches neighbours only;"
-          .. " use ipip or gue, or nat"):format(spec.position, name, backend.name, hop.gateway))
-      end
+    for _, backend in ipairs(spec.backends) do
+      local message = running.refuses_route(spec, backend)
+      if message then gen:problem(("%s: %s"):format(spec.position, message)) end
     end
   end
 end
 
---- Loads files into a new generation. The state it asks for; what is wrong is in its problems.
-local function load(paths)
-  local gen = generation.new(paths)
-  gen:load()
-  return gen, desired.resolve(gen, running.admins)
-end
-
 --- Why a loaded generation can't be put in force: a text and an exit code, or nil.
 local function refusal(gen, state)
-  if #gen.problems == 0 and daemon.engine_runs then check_routes(gen, state) end
+  if #gen.problems == 0 then check_routes(gen, state) end
   if #gen.problems > 0 then return gen:report(), EXIT.no end
   local missing = missing_devices(state)
   if #missing > 0 then return table.concat(missing, "\n"), EXIT.environment end
 end
 
-local function replace_generation(gen, state)
+--- Puts a loaded generation in force; the caller holds running.lock. true, or nil, why, exit code; then
+--- nothing has changed.
+local function commit(gen, state)
+  local ok, message = running.commit(state)
+  if not ok then return nil, message, EXIT.environment end
   local old = current
   current = gen
+  settings.apply(gen)
   gen:start()
   if old then old:stop() end
   check.run(gen, state.services)
   gen:run_acts()
-end
-
---- Puts a loaded generation in force. true, or nil, why, exit code; then nothing has changed.
-local function commit(gen, state)
-  local lock <close> = running.lock()
-  local ok, message = running.commit(state)
-  if not ok then return nil, message, EXIT.environment end
-  settings.apply(gen)
-  replace_generation(gen, state)
   return true
 end
 
 local function load_and_commit()
-  local gen, state = load(files)
+  local gen <close> = generation.new(files)
+  gen:load()
+  local turn <close> = running.lock:take() -- from here on the operator's drains stay as they are
+  local state = desired.resolve(gen, running.admins)
   local message, code = refusal(gen, state)
-  if not message then
-    local ok
-    ok, message, code = commit(gen, state)
-    if ok then return true end
-  end
-  gen:fail()
-  return nil, message, code
+  if message then return nil, message, code end
+  return commit(gen, state)
 end
 
 -- Commands -----------------------------------------------------------------------------------------
 
-local reloading = false
+local loading = lock.new()
 
 --- Loads the files again. true, or nil, why, exit code.
 function daemon.reload()
-  if reloading then return nil, "a reload is under way already", EXIT.no end
-  reloading = true
-  local done <close> = setmetatable({}, { __close = function() reloading = false end })
+  local turn <close> = loading:take()
   local ok, message, code = load_and_commit()
   if ok then
     log.info("reloaded: generation %d is in force", current.number)
@@ -150,10 +131,11 @@ end
 
 --- Validates files and prints the plan. `out` has print-like `write` and `error`. The exit code.
 local function check_files(out, paths, as_json)
-  local gen, state = load(paths)
+  local gen <close> = generation.new(paths)
+  gen:load()
+  local state = desired.resolve(gen, running.admins)
   local message, code = refusal(gen, state)
-  local made = not message and plan.new(running, state, gen.acts)
-  gen:fail()
+  local made = not message and plan.new(running, state, gen:to_do())
   if as_json then
     out:write(plan_json(gen, made, message))
   elseif message then
@@ -172,17 +154,17 @@ end)
 
 -- Status -------------------------------------------------------------------------------------------
 
+local function as_object(map)
+  return setmetatable(map, { __jsontype = "object" }) -- also when it is empty
+end
+
 local function status()
-  local services = {}
-  for _, service in ipairs(assert(task.await(controller.status))) do
-    service.backends = running.backends(service.name)
-    services[service.name] = service
-  end
   local used, cap = host.memory()
   return {
     instance = instance, version = daemon.version, generation = current and current.number, files = files,
     uptime = task.now() - started, errors = task.root().errors, memory = { lua = used, cap = cap },
-    features = running.features, ports = running.ports, services = services, reasons = controller.reasons(),
+    features = running.features, ports = as_object(running.ports), services = as_object(running.status()),
+    reasons = controller.reasons(),
   }
 end
 
@@ -228,18 +210,22 @@ console.register("status", function(request)
   end
 end)
 
+--- Ends the daemon when the reply is on its way; nothing changes any more.
+local function exit_soon()
+  local turn <close> = running.lock:take()
+  task.sleep(0.05)
+  host.exit(EXIT.ok)
+end
+
 console.register("unload", function(request)
-  local lock <close> = running.lock()
+  local turn <close> = running.lock:take()
   local ok, message = controller.unload(instance)
   if not ok then
     request:error(message)
     return EXIT.environment
   end
   request:print(("instance %s: unloaded; the daemon ends"):format(instance))
-  task.start({ name = "exit", owner = task.root() }, function()
-    task.sleep(0.05)
-    host.exit(0)
-  end)
+  task.start({ name = "exit", owner = task.root() }, exit_soon)
 end)
 
 -- Start --------------------------------------------------------------------------------------------
@@ -249,18 +235,20 @@ local function on_event(ev)
   event.emit(ev)
 end
 
+local adopted = false
+
 --- Opens the datapath and starts the engine on it. true, or nil, why, code.
 local function start_engine(gen, state)
   local opened, message, code = controller.open(instance, settings.seed(gen))
   if not opened then return nil, message, code end
   if opened.replaced then log.warn("the pins of another ABI version were removed: starting anew") end
+  adopted = opened.adopted
   local ok
   ok, message, code = task.await(controller.specialise, opened.features | state.features)
   if not ok then return nil, message, code end
   running.features = opened.features | state.features
   ok, message, code = controller.start()
   if not ok then return nil, message, code end
-  daemon.engine_runs = true
   running.adopt()
   controller.on_event(on_event)
   return true
@@ -271,30 +259,51 @@ local function give_up(message, code)
   host.exit(code)
 end
 
+--- What was made for a start that failed; what an earlier daemon left goes on.
+local function clean_up()
+  if not adopted then controller.unload(instance) end
+end
+
 --- The operator's Lua sees what scripts see.
 console.set_environment(function() return current and current.environment or {} end)
 
-local function start(socket)
-  local gen, state = load(files)
+--- Loads the files, takes over what runs, and puts them in force. true, or nil, why, exit code.
+local function first_commit()
+  local gen <close> = generation.new(files)
+  gen:load()
+  local state = desired.resolve(gen, {})
   local message, code = refusal(gen, state)
-  if message then return give_up(message, code) end
-  local runs, why = start_engine(gen, state)
-  if not runs then return give_up(why, EXIT.environment) end
-  state = desired.resolve(gen, running.admins) -- drains that were in force stay so
-  message, code = refusal(gen, state)
-  if not message then message, code = select(2, commit(gen, state)) end
-  if message then return give_up(message, code) end
-  local server
-  server, message = console.start(socket)
-  if not server then return give_up(message, EXIT.environment) end
+  if message then return nil, message, code end
+  local turn <close> = running.lock:take()
+  local ok
+  ok, message = start_engine(gen, state)
+  if not ok then
+    clean_up()
+    return nil, message, EXIT.environment
+  end
+  ok, message, code = commit(gen, desired.resolve(gen, running.admins)) -- drains that were in force stay so
+  if not ok then clean_up() end
+  return ok, message, code
+end
+
+local function start(socket)
+  local turn <close> = loading:take()
+  local ok, message, code = first_commit()
+  if not ok then return give_up(message, code) end
+  ok, message = console.start(socket)
+  if not ok then
+    clean_up()
+    return give_up(message, EXIT.environment)
+  end
   task.every(1, running.watch_ports, { name = "ports", owner = task.root() })
-  log.info("instance %s: generation %d is in force", instance, gen.number)
+  log.info("instance %s: generation %d is in force", instance, current.number)
 end
 
 --- tidegate run: argv is instance, socket, "attach" or "no-attach", version, files.
 function daemon.run(name, socket, attach, version, ...)
   instance, files, daemon.version = name, { ... }, version
   running.attach = attach == "attach"
+  settings.apply()
   task.start({ name = "start", owner = task.root(), on_error = function(_, traceback)
     give_up(traceback, EXIT.no)
   end }, start, socket)
@@ -304,6 +313,7 @@ end
 function daemon.check(as_json, ...)
   local paths = { ... }
   local out = {}
+  settings.apply()
   function out.write(_, text) io.stdout:write(text) end
   function out.error(_, text) io.stderr:write(text, "\n") end
   task.start({ name = "check", owner = task.root(), on_error = function(_, traceback)

@@ -9,14 +9,26 @@ local task = require "tidegate.task"
 
 local event = {}
 
-local handlers = {}
+local handlers = {}      -- in the order of their tg.on
 
 --- "backend.*" as a Lua pattern: * stands for any characters.
 local function compile(glob)
   return "^" .. glob:gsub("[%^%$%(%)%%%.%[%]%+%-%?]", "%%%0"):gsub("%*", ".*") .. "$"
 end
 
---- Calls fn(event) for events whose name matches the pattern, from the commit until its generation ends.
+local Handler = {}
+local meta = { __name = "tidegate.Handler", __metatable = "tidegate.Handler", __index = Handler }
+
+--- No further delivery; those under way go on.
+function Handler:cancel()
+  self.owner:drop(self)
+  for i, other in ipairs(handlers) do
+    if other == self then return table.remove(handlers, i) end
+  end
+end
+
+--- Calls fn(event) for events whose name matches the pattern, from the commit until its generation ends,
+--- or what this returns is cancelled.
 function event.on(pattern, fn)
   schema.string("tg.on", pattern)
   schema.fn("tg.on " .. pattern, fn)
@@ -24,20 +36,19 @@ function event.on(pattern, fn)
     misuse("tg.on: %q given, a pattern such as \"backend.*\" expected", pattern)
   end
   local position = generation.position()
-  generation.arm("tg.on " .. pattern, function()
-    local handler = {
+  return generation.arm("tg.on " .. pattern, function()
+    local handler = setmetatable({
       pattern = compile(pattern), fn = fn, owner = task.current_owner(),
       name = ("handler of %s (%s)"):format(pattern, position),
-    }
-    function handler:cancel() handlers[self] = nil end
-    handlers[handler] = true
-    handler.owner:keep(handler)
+    }, meta)
+    handlers[#handlers + 1] = handler
+    return handler.owner:keep(handler)
   end)
 end
 
 --- Delivers an event to all handlers that ask for it.
 function event.emit(ev)
-  for handler in pairs(handlers) do
+  for _, handler in ipairs(table.move(handlers, 1, #handlers, 1, {})) do
     if ev.name:find(handler.pattern) then
       task.start({ name = handler.name, owner = handler.owner }, handler.fn, ev)
     end

@@ -24,12 +24,13 @@ generation.LOAD_SECONDS = 10
 ---@field state "loading"|"running"|"ended"|"failed"
 ---@field owner tidegate.Owner  of its tasks
 ---@field declared table<string, table<string, table>>  kind → name → declaration
+---@field changes table[]       { service =, change = }: to services that other files declare
 ---@field problems table[]      { position =, message =, traceback = }
----@field acts table[]          { text =, position =, run = }
+---@field acts table[]          { text =, position =, owner =, run = }; without a text: not worth telling
 ---@field arms table[]          the same
 ---@field environment table     of an operator's Lua
 local Generation = {}
-Generation.__index = Generation
+local meta = { __index = Generation }
 
 local count = 0
 local of_owner = setmetatable({}, { __mode = "k" })
@@ -50,8 +51,9 @@ function generation.new(files)
   local owner = task.owner("generation " .. count, { parent = task.root(), budget = 0.5 })
   local self = setmetatable({
     number = count, files = files, state = "loading", owner = owner,
-    declared = {}, problems = {}, acts = {}, arms = {}, environment = sandbox.new { directory = "." },
-  }, Generation)
+    declared = {}, changes = {}, problems = {}, acts = {}, arms = {},
+    environment = sandbox.new { directory = "." },
+  }, meta)
   of_owner[owner] = self
   return self
 end
@@ -71,9 +73,9 @@ function Generation:problem(message, traceback)
   }
 end
 
---- A declaration: `make()` returns its checked fields, with `name`. Returns the declaration, which is
---- marked as `broken` when `make` raised; outside of loading that error is the caller's.
-function generation.declare(kind, make)
+--- A declaration: `make()` returns its checked fields. Returns the declaration, which is marked as
+--- `broken` when `make` raised; its name is taken all the same, so that one mistake is one problem.
+function generation.declare(kind, name, make)
   local gen = generation.current()
   if not gen or gen.state ~= "loading" then
     misuse("tg.%s: declarations belong at the top level of a file that the daemon loads", kind)
@@ -81,18 +83,19 @@ function generation.declare(kind, make)
   local ok, fields = pcall(make)
   if not ok then
     gen:problem(fields)
-    return { kind = kind, broken = true, generation = gen, position = position() }
+    fields = { broken = true }
   end
-  fields.kind, fields.generation, fields.position = kind, gen, position()
-  fields.owner = task.current_owner() -- of the script's tasks
+  fields.kind, fields.name, fields.generation = kind, name, gen
+  fields.position, fields.owner = position(), task.current_owner()
+  if type(name) ~= "string" then return fields end
   local list = gen.declared[kind] or {}
   gen.declared[kind] = list
-  local first = list[fields.name]
+  local first = list[name]
   if first then
-    gen:problem(("%s: %s %q is declared already at %s"):format(fields.position, kind, fields.name, first.position))
+    gen:problem(("%s: %s %q is declared already at %s"):format(fields.position, kind, name, first.position))
     fields.broken = true
   else
-    list[fields.name] = fields
+    list[name] = fields
   end
   return fields
 end
@@ -100,35 +103,44 @@ end
 --- The names of what is declared of a kind, sorted: at a file's top level so far, else what is in force.
 ---@return string[]
 function generation.names(kind)
-  local gen = generation.current()
-  if not gen or gen.state ~= "loading" then gen = in_force end
+  local gen = generation.loading() or in_force
   local names = {}
   for name in pairs(gen and gen.declared[kind] or {}) do names[#names + 1] = name end
   table.sort(names)
   return names
 end
 
---- The declaration behind a handle; raises if its generation failed or has ended.
+--- The declaration behind a handle; raises if its generation failed.
 function generation.check_handle(declaration)
-  local gen = declaration.generation
-  if gen.state == "failed" then
+  if declaration.generation.state == "failed" then
     misuse("%s %q: its declaration was not put in force", declaration.kind, tostring(declaration.name))
   end
   return declaration
 end
 
---- An act: runs at once, or after the commit if this is a file's top level (then it returns nothing).
-function generation.act(text, run)
+--- The generation whose files are being loaded by the running task, or nil.
+function generation.loading()
   local gen = generation.current()
-  if not gen or gen.state ~= "loading" then return run() end
+  return gen and gen.state == "loading" and gen or nil
+end
+
+--- An act: runs at once, or after the commit if this is a file's top level; then it returns true.
+--- Without a text it is not shown in the plan.
+function generation.act(text, run)
+  local gen = generation.loading()
+  if not gen then return run() end
   local owner = task.current_owner()
-  if owner.quarantined then return end
-  gen.acts[#gen.acts + 1] = { text = text, position = position(), run = run, owner = owner }
+  if not owner.quarantined then
+    gen.acts[#gen.acts + 1] = { text = text, position = position(), owner = owner, run = run }
+  end
+  return true
 end
 
 --- What will begin at the commit; until then it can only be cancelled.
-local Armed = { __name = "tidegate.Armed", __metatable = "tidegate.Armed" }
-Armed.__index = function(self, key)
+local Armed = {}
+local armed_meta = { __name = "tidegate.Armed", __metatable = "tidegate.Armed" }
+
+function armed_meta.__index(self, key)
   local value = rawget(self, "value")
   return Armed[key] or value and value[key]
 end
@@ -138,17 +150,57 @@ function Armed:cancel()
   if rawget(self, "value") then self.value:cancel() end
 end
 
---- A task, timer or handler: begins at once, or at the commit.
-function generation.arm(text, run)
-  local gen = generation.current()
-  if not gen or gen.state ~= "loading" then return run() end
+--- A task, timer or handler: begins at once, or at the commit. `once`: it is an act too, that the
+--- plan shows.
+function generation.arm(text, run, once)
+  local gen = generation.loading()
+  if not gen then return run() end
   local owner = task.current_owner()
   local armed = setmetatable({
-    text = text, position = position(), run = run, owner = owner, cancelled = owner.quarantined or false,
-  }, Armed)
+    text = text, position = position(), owner = owner, run = run, once = once,
+    cancelled = owner.quarantined or false,
+  }, armed_meta)
   gen.arms[#gen.arms + 1] = armed
   return armed
 end
+
+--- What would happen once, after the commit: { text =, position = }, in order.
+function Generation:to_do()
+  local list = {}
+  for _, armed in ipairs(self.arms) do
+    if armed.once and not armed.cancelled then list[#list + 1] = armed end
+  end
+  for _, act in ipairs(self.acts) do
+    if act.text then list[#list + 1] = act end
+  end
+  return list
+end
+
+-- Methods that act ---------------------------------------------------------------------------------
+
+-- A binding's methods of C are called as they are, so that they are fast and their errors are at the
+-- script's line. Only while files load do others stand in for those that act.
+local stand_ins, loads = {}, 0
+
+--- While files load, `methods` has those of `others` instead of its own.
+function generation.while_loading(methods, others)
+  local usual = {}
+  for name in pairs(others) do usual[name] = methods[name] end
+  stand_ins[#stand_ins + 1] = { methods = methods, loading = others, usual = usual }
+  if loads > 0 then
+    for name, fn in pairs(others) do methods[name] = fn end
+  end
+end
+
+local function count_loads(step)
+  loads = loads + step
+  local set = loads > 0 and "loading" or "usual"
+  for _, stand_in in ipairs(stand_ins) do
+    for name, fn in pairs(stand_in[set]) do stand_in.methods[name] = fn end
+  end
+end
+
+local load_ends = setmetatable({}, { __close = function() count_loads(-1) end })
 
 -- Loading ------------------------------------------------------------------------------------------
 
@@ -180,15 +232,15 @@ local function load_file(gen, path, env)
   local chunk
   chunk, message = sandbox.load(text, "@" .. path, env)
   if not chunk then return gen:problem(message) end
-  local failure
   local owner = task.owner(path, { parent = gen.owner, script = path, budget = 0.5 })
   if obey_quarantine(gen, path, owner) then return end
   local job = task.start({
     name = path, owner = owner, quiet = true, timeout = generation.LOAD_SECONDS, budget = generation.LOAD_SECONDS,
   }, chunk)
   local ok, reason, traceback = job:join()
-  if not ok then failure = gen:problem(reason, traceback) end
-  return failure
+  if ok then return end
+  local text_of = tostring(reason)
+  gen:problem(text_of:find "^.-:%d+: " and text_of or path .. ": " .. text_of, traceback)
 end
 
 --- Lets the operator see the scripts' globals: where several have one, that of the first file.
@@ -203,6 +255,8 @@ end
 
 --- Runs the files, in sorted order, each in a sandbox of its own. Problems are collected.
 function Generation:load()
+  count_loads(1)
+  local done <close> = load_ends
   local scripts = {}
   show_globals(self.environment, scripts)
   local files = table.move(self.files, 1, #self.files, 1, {})
@@ -222,10 +276,14 @@ function Generation:report()
   return table.concat(lines, "\n")
 end
 
---- Forgets a generation that was not put in force.
+--- Forgets a generation that was not put in force. One in a <close> variable does so of itself.
 function Generation:fail()
   self.state = "failed"
   self.owner:cancel()
+end
+
+function meta:__close()
+  if self.state == "loading" then self:fail() end
 end
 
 --- Arms timers, tasks and handlers: at the commit.
@@ -233,7 +291,7 @@ function Generation:start()
   in_force = self
   self.state = "running"
   for _, armed in ipairs(self.arms) do
-    if not rawget(armed, "cancelled") then
+    if not armed.cancelled then
       local job = task.start({ name = armed.text, owner = armed.owner, quiet = true }, armed.run)
       local ok, value = job:join()
       if ok then armed.value = value else log.error("%s: %s", armed.position, value) end
@@ -242,16 +300,19 @@ function Generation:start()
   self.arms = {}
 end
 
+local function run_act(act)
+  local job = task.start({ name = ("%s (%s)"):format(act.text or "act", act.position), owner = act.owner }, act.run)
+  local ok, value, message = job:join()
+  if ok and value == nil and message then log.error("%s: %s: %s", act.position, act.text, message) end
+end
+
 --- Runs the queued acts in their order, each as a task; one that fails does not stop the others.
 function Generation:run_acts()
   local acts = self.acts
   self.acts = {}
   if #acts == 0 then return end
   task.start({ name = "acts", owner = self.owner }, function()
-    for _, act in ipairs(acts) do
-      local job = task.start({ name = act.text .. " (" .. act.position .. ")", owner = act.owner }, act.run)
-      job:join()
-    end
+    for _, act in ipairs(acts) do run_act(act) end
   end)
 end
 

@@ -1,16 +1,17 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- The `tg` table: what operators' scripts and programs call. Submodules load when first used.
 local generation = require "tidegate.generation"
+local schema = require "tidegate.schema"
 local task = require "tidegate.task"
 
 --- tg.NAME is a module …
 local modules = {
   inspect = "tidegate.inspect",
   log = "tidegate.log",
-  map = "tidegate.core.map",
+  map = "tidegate.map",
   net = "tidegate.net",
   packet = "tidegate.packet",
-  prog = "tidegate.core.prog",
+  prog = "tidegate.prog",
 }
 
 --- … or a function of one.
@@ -26,18 +27,30 @@ local functions = {
 local collections = { pools = "pool", ports = "port", services = "service" }
 
 --- What starts something: at a file's top level it begins at the commit.
-local function armed(name, start)
-  return function(...)
-    local args = table.pack(...)
-    return generation.arm("tg." .. name, function() return start(table.unpack(args, 1, args.n)) end)
-  end
+local function armed(name, start, once, ...)
+  local args = table.pack(...)
+  return generation.arm("tg." .. name, function() return start(table.unpack(args, 1, args.n)) end, once)
+end
+
+local delay, interval = schema.seconds(0, 1e9), schema.seconds(0.001, 1e9)
+
+local function spawn(fn, ...)
+  return armed("spawn", task.spawn, true, schema.fn("tg.spawn", fn), ...)
+end
+
+local function after(seconds, fn, ...)
+  return armed("after", task.after, true, delay("tg.after", seconds), schema.fn("tg.after", fn), ...)
+end
+
+local function every(seconds, fn, options)
+  return armed("every", task.every, false, interval("tg.every", seconds), schema.fn("tg.every", fn), options)
 end
 
 local tg = {
-  spawn = armed("spawn", task.spawn),
+  spawn = spawn,
   sleep = task.sleep,
-  every = armed("every", task.every),
-  after = armed("after", task.after),
+  every = every,
+  after = after,
   timeout = task.timeout,
   maglev = { build = require("tidegate.core.maglev").build },
   check = { define = function(...) return require("tidegate.check").define(...) end },

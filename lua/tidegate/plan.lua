@@ -8,7 +8,7 @@ local desired = require "tidegate.desired"
 local plan = {}
 
 local Plan = {}
-Plan.__index = Plan
+local meta = { __index = Plan }
 
 function Plan:note(op, kind, name, detail)
   self.changes[#self.changes + 1] = { op = op, kind = kind, name = name, detail = detail }
@@ -78,8 +78,8 @@ local function diff_services(self, was, now)
     if not a then
       self:note("+", "service", name, describe(b))
     else
-      for _, field in ipairs { "mode", "fail", "slots" } do
-        if a[field] ~= b[field] then
+      for _, field in ipairs { "mode", "fail", "slots", "drain" } do
+        if a[field] ~= b[field] and a[field] ~= nil then
           self:note("~", "service", name, ("%s %s -> %s"):format(field, a[field], b[field]))
         end
       end
@@ -105,9 +105,9 @@ local function diff_ports(self, was, now)
   end
 end
 
---- Compares two states; `acts` are what would run after the commit.
+--- Compares two states; `acts` are what would be done once, after the commit.
 function plan.new(was, now, acts)
-  local self = setmetatable({ changes = {}, acts = {} }, Plan)
+  local self = setmetatable({ changes = {}, acts = {} }, meta)
   diff_services(self, was.services, now.services)
   diff_ports(self, was.ports, now.ports)
   for i, act in ipairs(acts or {}) do self.acts[i] = { text = act.text, position = act.position } end

@@ -12,8 +12,7 @@ local options = schema.table {
 
 ---@class tidegate.Pool
 ---@field name string
-local Pool = { __name = "tidegate.Pool", __metatable = "tidegate.Pool" }
-Pool.__index = Pool
+local meta = { __name = "tidegate.Pool", __metatable = "tidegate.Pool" }
 
 local declarations = setmetatable({}, { __mode = "k" })
 
@@ -21,15 +20,16 @@ local pool = {}
 
 --- Declares a pool; returns a handle for `backends =` of services.
 function pool.declare(given)
-  local declaration = generation.declare("pool", function() return options("tg.pool", given) end)
-  local handle = setmetatable({ name = declaration.name }, Pool)
+  local name = type(given) == "table" and given.name or nil
+  local declaration = generation.declare("pool", name, function() return options("tg.pool", given) end)
+  local handle = setmetatable({ name = name }, meta)
   declarations[handle] = declaration
   return handle
 end
 
 --- A name for a pool that some file declares.
 function pool.reference(name)
-  return setmetatable({ name = name }, Pool)
+  return setmetatable({ name = name }, meta)
 end
 
 function pool.is(value)
@@ -43,8 +43,8 @@ function pool.resolve(handle, gen)
   return gen.declared.pool and gen.declared.pool[handle.name]
 end
 
-function Pool:__tostring()
-  return ("pool %q"):format(self.name)
+function meta:__tostring()
+  return ("pool %q"):format(self.name or "?")
 end
 
 return pool

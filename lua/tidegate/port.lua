@@ -11,8 +11,7 @@ local options = schema.table {
 
 ---@class tidegate.Port
 ---@field name string
-local Port = { __name = "tidegate.Port", __metatable = "tidegate.Port" }
-Port.__index = Port
+local meta = { __name = "tidegate.Port", __metatable = "tidegate.Port" }
 
 local port = {}
 
@@ -26,21 +25,21 @@ end
 --- Declares a port. `xdp`: "auto" takes native XDP where the driver has it, else generic. With
 --- `optional` a device that is not there is no error; the datapath is attached when it appears.
 function port.declare(name, given)
-  local declaration = generation.declare("port", function()
+  generation.declare("port", name, function()
     device("tg.port", name)
     local checked = options(("tg.port %q"):format(name), given or {})
-    checked.name, checked.xdp = name, checked.xdp or "auto"
+    checked.xdp = checked.xdp or "auto"
     return checked
   end)
-  return setmetatable({ name = declaration.name }, Port)
+  return port.reference(name)
 end
 
 function port.reference(name)
-  return setmetatable({ name = name }, Port)
+  return setmetatable({ name = name }, meta)
 end
 
-function Port:__tostring()
-  return ("port %q"):format(self.name)
+function meta:__tostring()
+  return ("port %q"):format(self.name or "?")
 end
 
 return port

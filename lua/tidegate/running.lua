@@ -3,8 +3,10 @@
 --- at a time: a whole generation's (commit), or one service's (change).
 
 local address = require "tidegate.address"
+local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
+local lock = require "tidegate.lock"
 local log = require "tidegate.log"
 local task = require "tidegate.task"
 
@@ -16,30 +18,8 @@ local running = {
   attach = true,      -- false: run --no-attach
 }
 
--- One change at a time -----------------------------------------------------------------------------
-
-local waiting, busy = {}, false
-
-local unlock = setmetatable({}, { __close = function()
-  local next_one = table.remove(waiting, 1)
-  if next_one then next_one() else busy = false end
-end })
-
---- Waits for its turn; the caller holds the result in a <close> variable.
-function running.lock()
-  if busy then
-    task.await(function(done)
-      waiting[#waiting + 1] = done
-      return function()
-        for i, other in ipairs(waiting) do
-          if other == done then table.remove(waiting, i) return end
-        end
-      end
-    end)
-  end
-  busy = true
-  return unlock
-end
+--- One change at a time: who changes the state holds this.
+running.lock = lock.new()
 
 -- Services -----------------------------------------------------------------------------------------
 
@@ -123,21 +103,42 @@ local function drain_then_remove(name, change, seconds)
   return true
 end
 
-local function change_locked(name, change)
-  local lock <close> = running.lock()
-  local spec = running.services[name]
-  if not spec then return nil, ("there is no service %q"):format(name), "ENOENT" end
-  local fresh = copy_spec(spec)
-  if change.op == "add" then
-    change.backend.admin = change.backend.admin or "ready"
-    desired.adopt_check(fresh, change.backend)
+--- Why l2dsr can't deliver to a backend: only a neighbour's MAC can be addressed. nil: it can.
+function running.refuses_route(spec, backend)
+  if spec.mode ~= "l2dsr" then return nil end
+  local hop = task.await(controller.route, backend.addr)
+  if not hop or not hop.gateway then return nil end
+  return ("service %q: backend %s is behind the gateway %s, and l2dsr reaches neighbours only; use ipip or gue, or nat")
+    :format(spec.name, backend.name, hop.gateway)
+end
+
+--- A service's spec after a change that is not yet in force; or nil, why, code.
+local function changed(spec, change)
+  local fresh, added = copy_spec(spec), change.backend
+  if added then
+    added.admin = added.admin or "ready"
+    desired.adopt_check(spec, added)
   end
   local ok, message, code = desired.change(fresh.backends, change)
-  if not ok then return nil, ("service %q: %s"):format(name, message), code end
+  if not ok then return nil, ("service %q: %s"):format(spec.name, message), code end
+  message = added and (desired.refusal(fresh, running.services) or running.refuses_route(spec, added))
+  if message then return nil, message, "EINVAL" end
+  return fresh
+end
+
+local function change_locked(name, change)
+  local turn <close> = running.lock:take()
+  local spec = running.services[name]
+  if not spec then return nil, ("there is no service %q"):format(name), "ENOENT" end
+  local fresh, message, code = changed(spec, change)
+  if not fresh then return nil, message, code end
+  local ok
   ok, message, code = task.await(controller.apply, { fresh }, true)
   if not ok then return nil, message, code end
   running.services[name] = fresh
+  if change.op == "add" then check.follow(change.backend.check) end
   if change.op == "admin" then remember_admin(name, change) end
+  if change.op == "remove" and running.admins[name] then running.admins[name][change.name] = nil end
   return true
 end
 
@@ -150,40 +151,33 @@ function running.change(name, change)
   return change_locked(name, change)
 end
 
---- The backends of a declaration, as its file has them so far.
-function running.declared_backends(declaration)
-  local list = {}
-  for i, backend in ipairs(type(declaration.backends) == "table" and declaration.backends or {}) do
-    list[i] = { addr = backend.addr, port = backend.port, weight = backend.weight, state = "declared" }
+--- Adds what the controller does not know of the backends, and orders them by address.
+local function complete(service)
+  local admins, reasons = running.admins[service.name] or {}, {}
+  for _, backend in ipairs((running.services[service.name] or {}).backends or {}) do
+    reasons[backend.name] = backend.admin_reason
   end
-  return list
-end
-
---- The status of one service, or nil, why, code.
-function running.status(name)
-  local services, message, code = task.await(controller.status)
-  if not services then return nil, message, code end
-  for _, service in ipairs(services) do
-    if service.name == name then return service end
-  end
-  return nil, ("there is no service %q"):format(name), "ENOENT"
-end
-
---- The backends of a service that runs, ordered by address.
-function running.backends(name)
-  local status, message, code = running.status(name)
-  if not status then return nil, message, code end
-  local admins = running.admins[name] or {}
-  for _, backend in ipairs(status.backends) do
-    local text = address.format(backend.addr, backend.port)
-    local admin = admins[text]
-    if admin and admin.reason then backend.reason = admin.reason end
+  for _, backend in ipairs(service.backends) do
+    backend.name = address.format(backend.addr, backend.port)
+    backend.reason = (admins[backend.name] or {}).reason or reasons[backend.name] or backend.reason
     backend.source = "file"
   end
-  table.sort(status.backends, function(a, b)
-    return address.format(a.addr, a.port) < address.format(b.addr, b.port)
-  end)
-  return status.backends
+  table.sort(service.backends, function(a, b) return a.name < b.name end)
+  return service
+end
+
+--- The status of all services: name → status. Raises if the controller can't tell.
+function running.status()
+  local services = {}
+  for _, service in ipairs(assert(task.await(controller.status))) do services[service.name] = complete(service) end
+  return services
+end
+
+--- The backends of a service that runs, ordered by address; or nil, why, code.
+function running.backends(name)
+  local service = running.status()[name]
+  if not service then return nil, ("there is no service %q"):format(name), "ENOENT" end
+  return service.backends
 end
 
 --- The backend of a flow from a client's endpoint, or nil, why, code.
@@ -205,42 +199,61 @@ local function attach(port)
   return true
 end
 
---- Attaches what `ports` has; on failure what was attached here is detached again.
+--- Gives ports back what they had: attached as before, or not at all.
+local function attach_again(names)
+  for _, name in ipairs(names) do
+    local before, ok, message = running.ports[name], true, nil
+    if not before then
+      ok, message = task.await(controller.detach, name)
+    elseif controller.ifindex(name) then
+      ok, message = task.await(controller.attach, name, before.xdp or "auto")
+    end
+    if not ok then log.error("%s", message) end
+  end
+end
+
+--- Attaches what `ports` has. The names of those attached; or nil, why, code, and all is as before.
 local function attach_all(ports)
-  local fresh = {}
+  local done = {}
   for _, name in ipairs(desired.names(ports)) do
     local port = ports[name]
     if running.attach and controller.ifindex(name) then
       local ok, message, code = attach(port)
+      if running.ports[name] or ok then done[#done + 1] = name end
       if not ok then
-        for _, done in ipairs(fresh) do task.await(controller.detach, done) end
+        attach_again(done)
         return nil, ("%s: %s"):format(port.position, message), code
       end
-      if not running.ports[name] then fresh[#fresh + 1] = name end
     end
   end
-  return true
+  return done
 end
 
 local function detach_others(ports)
   for name in pairs(running.ports) do
-    if not ports[name] then
+    if running.attach and not ports[name] then
       local ok, message = task.await(controller.detach, name)
       if not ok then log.error("%s", message) end
     end
   end
 end
 
+--- Attaches to a port's device that has appeared; says only once why it can't.
+local function attach_appeared(port)
+  local ok, message = attach(port)
+  if not ok and message ~= port.complaint then log.error("%s", message) end
+  port.complaint = message
+end
+
 --- Attaches to optional devices that appear, and again to those that were replaced. Run every second.
 function running.watch_ports()
-  local lock <close> = running.lock()
-  for name, port in pairs(running.ports) do
-    local ifindex = controller.ifindex(name)
-    if running.attach and ifindex and ifindex ~= port.ifindex then
-      local ok, message = attach(port)
-      if not ok then log.error("%s", message) end
-    elseif not ifindex then
+  local turn <close> = running.lock:take()
+  for _, name in ipairs(desired.names(running.ports)) do
+    local port, ifindex = running.ports[name], controller.ifindex(name)
+    if not ifindex then
       port.ifindex, port.mode = nil, nil
+    elseif running.attach and ifindex ~= port.ifindex then
+      attach_appeared(port)
     end
   end
 end
@@ -255,21 +268,37 @@ local function specialise(features)
   return true
 end
 
---- Puts a desired state in force: the program, then services, then ports. On failure what was stays,
---- and the result is nil, why, code. The caller holds the lock.
+--- Forgets the operator's drains of backends that are gone.
+local function drop_admins()
+  for name, admins in pairs(running.admins) do
+    local spec, there = running.services[name], {}
+    for _, backend in ipairs(spec and spec.backends or {}) do there[backend.name] = true end
+    for backend, entry in pairs(admins) do
+      if not there[backend] then
+        log.warn("service %q: backend %s is gone, and with it its %s", name, backend, entry.admin)
+        admins[backend] = nil
+      end
+    end
+  end
+end
+
+--- Puts a desired state in force: what can fail first (the program, ports), then services, whose rings
+--- are made before anything of them changes. On failure what was stays, and the result is nil, why, code.
+--- The caller holds the lock.
 function running.commit(state)
-  local before = list_of(running.services)
   local ok, message, code = specialise(running.features | state.features)
   if not ok then return nil, message, code end
+  local attached
+  attached, message, code = attach_all(state.ports)
+  if not attached then return nil, message, code end
   ok, message, code = task.await(controller.apply, list_of(state.services), false)
-  if not ok then return nil, message, code end
-  ok, message, code = attach_all(state.ports)
   if not ok then
-    task.await(controller.apply, before, false)
+    attach_again(attached)
     return nil, message, code
   end
   detach_others(state.ports)
   running.services, running.ports = state.services, state.ports
+  drop_admins()
   ok, message = specialise(state.features)
   if not ok then log.error("the program keeps features that nothing uses: %s", message) end
   return true

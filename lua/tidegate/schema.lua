@@ -80,7 +80,7 @@ function schema.bytes(low, high)
   local units = { K = 1 << 10, M = 1 << 20, G = 1 << 30 }
   return function(what, value)
     local number, unit = tostring(value):match "^(%d+)([KMG]?)$"
-    local n = number and math.tointeger(tonumber(number)) * (units[unit] or 1)
+    local n = number and math.tointeger(tonumber(number) * (units[unit] or 1))
     if not n or n < low or n > high then
       wrong(what, value, ("bytes from %dM to %dM"):format(low >> 20, high >> 20))
     end

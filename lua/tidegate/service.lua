@@ -6,12 +6,14 @@
 local address = require "tidegate.address"
 local backend = require "tidegate.backend"
 local check = require "tidegate.check"
+local desired = require "tidegate.desired"
 local generation = require "tidegate.generation"
 local maglev = require "tidegate.core.maglev"
 local misuse = require "tidegate.misuse"
 local pool = require "tidegate.pool"
 local running = require "tidegate.running"
 local schema = require "tidegate.schema"
+local task = require "tidegate.task"
 
 local service = {}
 
@@ -67,51 +69,52 @@ local options = schema.table {
 
 ---@class tidegate.Service
 ---@field name string
-local Service = { __name = "tidegate.Service", __metatable = "tidegate.Service" }
-Service.__index = Service
+local Service = {}
+local meta = { __name = "tidegate.Service", __metatable = "tidegate.Service", __index = Service }
 
 local declarations = setmetatable({}, { __mode = "k" })
 
 --- Declares a service; returns its handle.
 function service.declare(given)
-  local declaration = generation.declare("service", function()
+  local name = type(given) == "table" and given.name or nil
+  local declaration = generation.declare("service", name, function()
     local checked = options("tg.service", given)
     checked.mode, checked.fail = checked.mode or "nat", checked.fail or "drop"
-    checked.drain, checked.changes = checked.drain or 300, {}
+    checked.drain = checked.drain or 300
     if checked.fail == "backup" and not checked.backup then
       misuse("tg.service %q: fail = \"backup\" needs backup = { … }", checked.name)
     end
     return checked
   end)
-  local handle = setmetatable({ name = declaration.name }, Service)
+  declaration.changes = {}
+  local handle = setmetatable({ name = name }, meta)
   declarations[handle] = declaration
   return handle
 end
 
 --- A handle for a service by its name: one that runs, or one that some file declares.
 function service.reference(name)
-  return setmetatable({ name = name }, Service)
+  return setmetatable({ name = name }, meta)
 end
 
---- Is this handle's declaration still being collected? Then changes join it.
+--- While files load: their generation, and the declaration that a handle means, if there is one yet.
 local function declaring(handle)
   local declaration = declarations[handle]
   if declaration then generation.check_handle(declaration) end
-  local gen = generation.current()
-  return gen and gen.state == "loading" and (declaration or { changes = {}, reference = handle.name })
+  local gen = generation.loading()
+  if not gen then return nil end
+  return gen, declaration or (gen.declared.service or {})[handle.name]
 end
 
 --- Changes what runs, or joins the declaration. `change` is a table that running.change understands.
 local function apply(handle, change)
-  local declaration = declaring(handle)
-  if not declaration then return running.change(handle.name, change) end
+  local gen, declaration = declaring(handle)
+  if not gen then return running.change(handle.name, change) end
   change.position = generation.position()
-  if declaration.reference then
-    local gen = generation.current()
-    gen.declared.change = gen.declared.change or {}
-    table.insert(gen.declared.change, { service = handle.name, change = change })
-  else
+  if declaration then
     table.insert(declaration.changes, change)
+  else
+    table.insert(gen.changes, { service = handle.name, change = change })
   end
   return true
 end
@@ -146,14 +149,21 @@ end
 
 local admin_options = schema.table { ttl = schema.seconds(0.001, 86400 * 365), reason = schema.string }
 
+--- What a file sets with a ttl ends so long after the commit.
+local function ready_after(handle, name, ttl)
+  generation.arm(("the end of %s's ttl"):format(name), function()
+    task.after(ttl, function() running.change(handle.name, { op = "admin", name = name, admin = "ready" }) end)
+  end)
+end
+
 --- Sets what the operator wants of a backend: "ready", "drain" (no new flows) or "maint" (none at
 --- all); with `ttl` it is "ready" again after so many seconds.
 function Service:admin(addr, state, given)
   local checked = admin_options("admin", given or {})
-  return apply(self, {
-    op = "admin", name = backend.parse("admin", addr).name, ttl = checked.ttl, reason = checked.reason,
-    admin = schema.one_of { "ready", "drain", "maint" } ("admin", state),
-  })
+  local name = backend.parse("admin", addr).name
+  local admin = schema.one_of { "ready", "drain", "maint" } ("admin", state)
+  if checked.ttl and generation.loading() then ready_after(self, name, checked.ttl) end
+  return apply(self, { op = "admin", name = name, ttl = checked.ttl, reason = checked.reason, admin = admin })
 end
 
 --- admin(addr, "drain").
@@ -163,9 +173,9 @@ end
 
 --- The backends: declared ones at a file's top level, else those that run, with their state.
 function Service:backends()
-  local declaration = declaring(self)
-  if declaration and not declaration.reference then return running.declared_backends(declaration) end
-  return running.backends(self.name)
+  local gen, declaration = declaring(self)
+  if not declaration then return running.backends(self.name) end
+  return declaration.broken and {} or desired.declared_backends(gen, declaration)
 end
 
 --- The backend that a flow from this client ("192.0.2.7:40000", "…/udp") goes to, or nil and why.
@@ -176,7 +186,7 @@ function Service:lookup(client)
   return running.lookup(self.name, endpoint)
 end
 
-function Service:__tostring()
+function meta:__tostring()
   return ("service %q"):format(self.name or "?")
 end
 

@@ -26,15 +26,11 @@ local options = schema.table {
 --- Declares `memory` (the VM's cap), `log` (the lowest level that is logged) and `seed` (the key of the
 --- flow hash; the same on all nodes that serve the same VIPs; in force when an instance is first loaded).
 function settings.declare(given)
-  generation.declare("instance", function()
-    local checked = options("tg.instance", given)
-    checked.name = "instance"
-    return checked
-  end)
+  generation.declare("instance", "instance", function() return options("tg.instance", given) end)
 end
 
 local function declared(gen)
-  return gen.declared.instance and gen.declared.instance.instance or {}
+  return gen and gen.declared.instance and gen.declared.instance.instance or {}
 end
 
 --- The 16 bytes that the flow hash's key is made from, or nil: the instance's own.
@@ -43,6 +39,7 @@ function settings.seed(gen)
   return seed and maglev.key(seed .. "0") .. maglev.key(seed .. "1")
 end
 
+--- Puts the settings of a generation in force; without one, those that hold while files are first loaded.
 function settings.apply(gen)
   local given = declared(gen)
   host.memory(given.memory or MEMORY)

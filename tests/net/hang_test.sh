@@ -22,7 +22,7 @@ logged()	{ grep -qE -- "$1" "$DAEMON_LOG"; }
 ticks()		{ tg eval 'ticks'; }
 goes_on()	{ local before; before=$(ticks); wait_for 2 still_ticks "$before"; }
 still_ticks()	{ [ "$(ticks)" -gt "$1" ]; }
-service_is_there()	{ tg status | grep -q '^service web:'; }
+service_is_there()	{ tg status | grep '^service web:'; }
 
 ip netns add "$LAB_SW"
 ip -n "$LAB_SW" link set lo up
