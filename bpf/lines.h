@@ -72,16 +72,23 @@ static __always_inline __u32 line_find(const struct tg_line *line, __u64 fingerp
 	return lowest_bit(matches);
 }
 
+/* The flow's line, if it may have entries. */
+static __always_inline struct tg_line *line_in_use(__u64 hash)
+{
+	__u32 index = tg_slot_of(hash, line_count);
+	__u64 *marks = marks_of(index);
+
+	if (!marks || !(*(volatile __u64 *)marks >> (index & 63) & 1))
+		return NULL;
+	return bpf_map_lookup_elem(&lines, &index);
+}
+
 /* Has the flow an entry? If so, it has been used now. */
 static __always_inline bool line_has(__u64 hash)
 {
-	__u32 index = tg_slot_of(hash, line_count), at;
-	__u64 *marks = marks_of(index);
-	struct tg_line *line;
+	struct tg_line *line = line_in_use(hash);
+	__u32 at;
 
-	if (!marks || !(*(volatile __u64 *)marks >> (index & 63) & 1))
-		return false;
-	line = bpf_map_lookup_elem(&lines, &index);
 	if (!line)
 		return false;
 	at = line_find(line, FINGERPRINT(hash));
@@ -106,6 +113,23 @@ static __always_inline bool line_insert(__u64 hash, __u32 backend)
 		return false;
 	__sync_fetch_and_or(marks, 1ull << (index & 63));
 	return true;
+}
+
+/* If another CPU uses the entry just then, it stays. */
+static __always_inline void line_forget(__u64 hash)
+{
+	struct tg_line *line = line_in_use(hash);
+	__u64 entry;
+	__u32 at;
+
+	if (!line)
+		return;
+	at = line_find(line, FINGERPRINT(hash));
+	if (at >= TG_LINE_ENTRIES)
+		return;
+	entry = line->entry[at];
+	if (TG_ENTRY_FINGERPRINT(entry) == FINGERPRINT(hash))
+		__sync_val_compare_and_swap(&line->entry[at], entry, 0);
 }
 
 #endif

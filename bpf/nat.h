@@ -8,8 +8,8 @@
  * switch's own health probes and clients that talk to a backend directly. A reply is recognised by
  * its source, an endpoint in `reverse*`, and then:
  *   - to an address of the switch itself: a probe's answer, untouched;
- *   - of a flow in the line table, entered when its client sent to the endpoint, not to the VIP:
- *     untouched;
+ *   - of a flow in the line table, entered when its client sent to the endpoint, not to the VIP,
+ *     and forgotten when it begins a flow to the VIP from the same port: untouched;
  *   - all else is un-translated.
  *
  * Where the next hop is not known, the kernel is asked; if it has no neighbour yet (or can't tell),
@@ -139,6 +139,22 @@ static __always_inline enum tg_reason nat_leave(struct xdp_md *ctx, struct packe
 	return reason;
 }
 
+/*
+ * A flow through the VIP begins: should its client have reached this backend directly from the same
+ * port before, that is over. UDP has no beginning, so each packet counts. (tests/net/nat_test.sh)
+ */
+static __always_inline void nat_not_direct(
+	const struct packet *pkt, const struct tg_backend *backend, __be16 port, const bool v6)
+{
+	__u32 ports = tg_ports(source_port(pkt), port);
+	const __be32 *client = address_of(pkt, SOURCE, v6), *to = backend->addr;
+
+	if (pkt->proto == IPPROTO_TCP && !(pkt->tcp_flags & TCP_SYN))
+		return;
+	line_forget(v6 ? tg_flow_hash6(&flow_key, client, to, ports, pkt->proto) :
+			 tg_flow_hash4(&flow_key, *client, *to, ports, pkt->proto));
+}
+
 /* A VIP's packet goes to its backend. */
 static __always_inline enum tg_reason nat_forward(
 	struct xdp_md *ctx, struct packet *pkt, const struct tg_backend *backend, const bool v6)
@@ -149,6 +165,7 @@ static __always_inline enum tg_reason nat_forward(
 
 	if (ttl_of(pkt, v6) <= 1)
 		return TG_REASON_TTL_EXPIRED;
+	nat_not_direct(pkt, backend, port, v6);
 	egress_take(&out, &backend->hop[backend->current & 1], backend->mtu);
 	reason = nat_resolve(ctx, pkt, backend->addr, &out, TG_REASON_UNRESOLVED, v6);
 	return nat_leave(ctx, pkt, reason, &out, DEST, backend->addr, port, v6);

@@ -27,6 +27,7 @@
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
+#define TCP_SYN 0x02
 #define TCP_RST 0x04
 
 struct packet {

@@ -26,7 +26,7 @@ DAEMON=
 DAEMON_LOG=$WORK/daemon.log
 lab_name=
 checks_passed=0 checks_failed=0 checks_skipped=0
-background=()
+background=() captures=()
 
 # --- checks ------------------------------------------------------------------------------------
 
@@ -167,6 +167,54 @@ daemon_stop()	# [SIGNAL]: returns its exit code
 	wait "$pid" 2>/dev/null
 }
 
+in_state()	# SERVICE STATE COUNT: so many of its backends are in that state
+{
+	[ "$(tg eval "(function() local n = 0
+		for _, b in ipairs(tg.services.$1:backends()) do if b.state == '$2' then n = n + 1 end end
+		return n end)()")" = "$3" ]
+}
+
+ask()		# HOST ADDRESS PORT [NCAT-OPTION…]: sends it a datagram from HOST, prints the first one that comes back
+{
+	local line="" out in pid
+	coproc ASK { exec nsenter --net="/run/netns/tg-$lab_name-$1" -- ncat -u "${@:4}" "$2" "$3" 2>/dev/null; }
+	out=${ASK[0]} in=${ASK[1]} pid=$ASK_PID
+	echo you >&"$in"
+	read -r -t 2 line <&"$out" && echo "$line"
+	kill "$pid" 2>/dev/null
+	wait "$pid" 2>/dev/null
+	[ -n "$line" ]
+}
+
+# --- captures ------------------------------------------------------------------------------------
+
+capture()	# HOST PORT FILE FILTER…: until captures_end
+{
+	nsenter --net="/run/netns/tg-$lab_name-$1" -- \
+		tcpdump -U --immediate-mode -n -i "$2" -w "$3" "${@:4}" 2>"$3.log" &
+	captures+=($!)
+	wait_for 5 grep -q listening "$3.log"
+}
+
+captures_end()
+{
+	local pid
+	sleep 0.2	# what was captured last is on its way to the file
+	for pid in "${captures[@]}"; do
+		kill "$pid" && wait "$pid" 2>/dev/null
+	done
+	captures=()
+}
+
+judge()		# FILE -> "PACKETS WRONG": whose checksums tshark judged, and those that are not right
+{
+	tshark -n -r "$1" -o ip.check_checksum:TRUE -o tcp.check_checksum:TRUE -o udp.check_checksum:TRUE \
+		-T fields -e ip.checksum.status -e tcp.checksum.status -e udp.checksum.status -e ipv6.nxt 2>/dev/null |
+		awk '{ for (i = 1; i <= 3; i++) if ($i != "" && $i != 1) bad++ }
+			$1 == "" && $4 == "" || $2 == "" && $3 == "" { bad++ }
+			END { print NR, bad + 0 }' FS='\t'
+}
+
 # --- the end -----------------------------------------------------------------------------------
 
 finish()
@@ -174,7 +222,7 @@ finish()
 	local code=$? pid
 	trap - EXIT
 	trap '' INT TERM HUP
-	for pid in "${background[@]}"; do
+	for pid in "${background[@]}" "${captures[@]}"; do
 		# shellcheck disable=SC2046
 		kill "$pid" $(cat "/proc/$pid/task/$pid/children" 2>/dev/null) 2>/dev/null
 	done
