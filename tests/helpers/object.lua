@@ -10,6 +10,11 @@ end
 
 object.run = run
 
+--- The program that runs this spec; scripts/test names it, as /proc shows valgrind's.
+function object.tidegate()
+  return os.getenv "TIDEGATE" or run "readlink /proc/$PPID/exe"
+end
+
 --- Why no object can be loaded here, or nil.
 function object.refused()
   if run "id -u" ~= "0" then return "needs root, to load BPF programs" end
@@ -18,7 +23,7 @@ end
 --- Loads an object of this build: "tests/bpf/kinds" or "bpf/xdp". Unload it with object:close().
 ---@return { dir: string, maps: string, progs: string }  directories with the pins
 function object.load(name)
-  local build = run "dirname $(readlink /proc/$PPID/exe)"
+  local build = object.tidegate():match "^(.*)/"
   local dir = run "mktemp -d /tmp/tidegate_spec_XXXXXX" -- libbpf takes no dot in a pin's path
   run("mount -t bpf bpf " .. dir)
   local self = setmetatable({ dir = dir, maps = dir .. "/maps", progs = dir .. "/progs" }, { __index = object })

@@ -224,7 +224,7 @@ end
 --- Runs the program in another network namespace, where a packet comes in by the device `ifindex`.
 function switch:receive_in(netns, ifindex, bytes)
   local hex = bytes:gsub(".", function(byte) return ("%02x"):format(byte:byte()) end)
-  local host = object.run "readlink /proc/$PPID/exe"
+  local host = object.tidegate()
   local said = object.run(("nsenter --net=/run/netns/%s %s lua tests/helpers/run_program.lua %s %d %s"):format(
     netns, host, self.program_path, ifindex, hex))
   local verdict, out = said:match "^(%a+) (%x+)$"
