@@ -106,10 +106,17 @@ static void ask_at_once(struct tg_neighbour *n, struct tg_neigh *neigh)
 	tg_neighbour_work(n);
 }
 
-/* Failed means that the kernel has just asked, three times; anything else is worth a try now. */
-static void requeue(struct tg_neighbour *n, struct tg_neigh *neigh)
+/*
+ * A stale one is used at once, which makes the kernel confirm it: its MAC may be another's by now. One
+ * that failed is asked for at once if it was usable, as the kernel has just asked its old MAC alone;
+ * else the kernel has asked everybody, three times.
+ */
+static void requeue(struct tg_neighbour *n, struct tg_neigh *neigh, bool was_usable)
 {
-	if (tg_neigh_usable(neigh) || neigh->state & NUD_FAILED)
+	bool settled = tg_neigh_usable(neigh) ? !(neigh->state & NUD_STALE)
+					      : neigh->state & NUD_FAILED && !was_usable;
+
+	if (settled)
 		enqueue(n, neigh, uv_hrtime());
 	else
 		ask_at_once(n, neigh);
@@ -119,7 +126,7 @@ void tg_neigh_used(struct tg_neighbour *n, struct tg_neigh *neigh)
 {
 	if (neigh_in_use(neigh)) {
 		if (tg_list_empty(&neigh->queue))
-			requeue(n, neigh);
+			requeue(n, neigh, false);
 		return;
 	}
 	tg_list_remove(&neigh->queue);
@@ -132,6 +139,7 @@ static void neigh_update(struct tg_neighbour *n, struct tg_neigh *neigh, const s
 {
 	bool was = tg_neigh_usable(neigh), moved = memcmp(neigh->mac, now->mac, sizeof(now->mac));
 	bool failed = !(neigh->state & NUD_FAILED) && now->state & NUD_FAILED;
+	bool stale = !(neigh->state & NUD_STALE) && now->state & NUD_STALE;
 	bool is;
 
 	neigh->state = now->state;
@@ -139,10 +147,10 @@ static void neigh_update(struct tg_neighbour *n, struct tg_neigh *neigh, const s
 	neigh->generation = n->generation;
 	memcpy(neigh->mac, now->mac, sizeof(now->mac));
 	is = tg_neigh_usable(neigh);
+	if (neigh_in_use(neigh) && (was != is || stale || !neigh->state))
+		requeue(n, neigh, was);
 	if (was == is && !(is && moved) && !failed && neigh->state)
 		return;
-	if (neigh_in_use(neigh) && (was != is || !neigh->state))
-		requeue(n, neigh);
 	if (tg_list_empty(&neigh->changed))
 		tg_list_add(&n->changed, &neigh->changed);
 	tg_neighbour_work(n);

@@ -17,7 +17,8 @@
  *
  * Neighbours in use are kept warm: packets forwarded by XDP neither start address resolution nor
  * confirm an entry, so each one is asked for (NTF_USE) at once and every second while it is
- * unresolved, and every six to eight seconds when it is. More neighbours than
+ * unresolved, and every six to eight seconds when it is; at once when the kernel begins to doubt it
+ * (stale), so that a MAC that changed unannounced is found soon. More neighbours than
  * net.ipv4.neigh.default.gc_thresh3 (1,024 on most systems; the same for ipv6) stay unresolved: the
  * kernel refuses to hold them.
  *

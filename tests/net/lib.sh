@@ -186,6 +186,51 @@ ask()		# HOST ADDRESS PORT [NCAT-OPTION…]: sends it a datagram from HOST, prin
 	[ -n "$line" ]
 }
 
+milliseconds()	{ echo $((${EPOCHREALTIME/[.,]/} / 1000)); }
+
+# --- interruptions -------------------------------------------------------------------------------
+
+pulse()		# FILE URL…: asks all of them at once, again and again; a line "MILLISECONDS URL" an answer
+{
+	local file=$1 url now config=$1.config
+	shift
+	for url; do
+		printf 'url = "%s"\noutput = /dev/null\nwrite-out = "%%{http_code} %%{url}\\n"\nmax-time = 0.25\n' "$url"
+		[ "$url" = "${!#}" ] || echo next
+	done >"$config"
+	while :; do
+		now=$(milliseconds)
+		on client curl -s -Z -K "$config" 2>/dev/null | sed -n "s/^200/$now/p"
+		sleep 0.05
+	done >"$file"
+}
+
+all_pulse()	# FILE SINCE URL…: has each answered after that time, at least three times?
+{
+	local url
+	for url in "${@:3}"; do
+		[ "$(awk -v since="$2" -v url="$url" '$1 > since && $2 == url' "$1" | wc -l)" -ge 3 ] || return 1
+	done
+}
+
+interrupted_by()	# WHAT MILLISECONDS CMD…, under requests to `pulse_urls`: none of them stays unanswered for longer
+{
+	local what=$1 limit=$2 file=$WORK/pulse pid since
+	pulse "$file" "${pulse_urls[@]}" &
+	pid=$!
+	background+=("$pid")
+	check "requests are answered before $what" wait_for 5 all_pulse "$file" 0 "${pulse_urls[@]}"
+	since=$(milliseconds)
+	"${@:3}"
+	check "and after it" wait_for $((limit / 1000 + 3)) all_pulse "$file" "$since" "${pulse_urls[@]}"
+	kill "$pid"
+	wait "$pid" 2>/dev/null
+	awk '{ if ($1 - last[$2] > gap[$2] && last[$2]) gap[$2] = $1 - last[$2]; last[$2] = $1 }
+		END { for (url in gap) print gap[url], url }' "$file" | sort -n >"$WORK/gaps"
+	sed 's/^\([0-9]*\) /   \1 ms between answers of /' "$WORK/gaps"
+	check_that "$what interrupts nobody for more than $limit ms" "$(tail -n 1 "$WORK/gaps" | cut -d' ' -f1) <= limit"
+}
+
 # --- captures ------------------------------------------------------------------------------------
 
 capture()	# HOST PORT FILE FILTER…: until captures_end
