@@ -26,7 +26,7 @@ DAEMON=
 DAEMON_LOG=$WORK/daemon.log
 lab_name=
 checks_passed=0 checks_failed=0 checks_skipped=0
-background=() captures=()
+background=() captures=() pulse_urls=()
 
 # --- checks ------------------------------------------------------------------------------------
 

@@ -97,10 +97,10 @@ check_equal "the daemon sees that MAC too" 02:00:00:00:00:a2 "$(mac_seen)"
 
 before=$(sent_by eth2)
 interrupted_by "the route's move to another port" 1000 to_second_port
-check_that "packets left by that port" "$(sent_by eth2) > before + 10"
+check_that "packets left by that port" "$(sent_by eth2) > $before + 10"
 before=$(sent_by eth1)
 interrupted_by "its move back" 1000 to_first_port
-check_that "packets left by the first port again" "$(sent_by eth1) > before + 10"
+check_that "packets left by the first port again" "$(sent_by eth1) > $before + 10"
 
 interrupted_by "the loss of the clients' port, replaced by another after 0.3 s," 3000 replug
 check "the datapath is attached to it" on sw sh -c 'ip link show eth0 | grep -q prog/xdp'
