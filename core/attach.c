@@ -86,8 +86,8 @@ static int create_link(struct tg_datapath *dp, unsigned int ifindex, enum tg_xdp
 }
 
 /* Native, or generic with the reason why not native. */
-static int create_best_link(struct tg_datapath *dp, enum tg_xdp_mode mode,
-	struct tg_attachment *out)
+static int create_best_link(
+	struct tg_datapath *dp, enum tg_xdp_mode mode, struct tg_attachment *out)
 {
 	int link = -1;
 
@@ -97,7 +97,8 @@ static int create_best_link(struct tg_datapath *dp, enum tg_xdp_mode mode,
 	if (link >= 0 || link == -EBUSY || link == -EEXIST || mode == TG_XDP_NATIVE)
 		return link;
 	if (mode == TG_XDP_AUTO)
-		snprintf(out->why, sizeof(out->why), "native XDP refused by the driver: %s", strerror(-link));
+		snprintf(out->why, sizeof(out->why), "native XDP refused by the driver: %s",
+			strerror(-link));
 	else
 		snprintf(out->why, sizeof(out->why), "asked for");
 	out->mode = TG_XDP_GENERIC;
@@ -105,8 +106,8 @@ static int create_best_link(struct tg_datapath *dp, enum tg_xdp_mode mode,
 }
 
 /* A link that is pinned already: kept if it is on this device in an acceptable mode, else removed. */
-static bool adopt(struct tg_datapath *dp, const char *path, enum tg_xdp_mode mode,
-	struct tg_attachment *out)
+static bool adopt(
+	struct tg_datapath *dp, const char *path, enum tg_xdp_mode mode, struct tg_attachment *out)
 {
 	int link = bpf_obj_get(path);
 	bool keep;
@@ -126,7 +127,10 @@ static bool adopt(struct tg_datapath *dp, const char *path, enum tg_xdp_mode mod
 static int attach_error(int code, const char *device, struct tg_error *error)
 {
 	if (code == -EBUSY || code == -EEXIST)
-		return tg_fail(error, code, "port %s: another XDP program is attached; detach it first (`ip link set %s xdp off`)", device, device);
+		return tg_fail(error, code,
+			"port %s: another XDP program is attached; detach it first (`ip link set "
+			"%s xdp off`)",
+			device, device);
 	return tg_fail(error, code, "port %s: XDP can't be attached: %s", device, strerror(-code));
 }
 
@@ -139,7 +143,8 @@ int tg_datapath_attach(struct tg_datapath *dp, const char *device, enum tg_xdp_m
 	memset(out, 0, sizeof(*out));
 	out->ifindex = if_nametoindex(device);
 	if (!out->ifindex)
-		return tg_fail(error, -ENODEV, "port %s: no such device in this network namespace", device);
+		return tg_fail(error, -ENODEV, "port %s: no such device in this network namespace",
+			device);
 	tg_datapath_link_path(dp, device, path);
 	out->adopted = adopt(dp, path, mode, out);
 	if (out->adopted)
@@ -152,7 +157,8 @@ int tg_datapath_attach(struct tg_datapath *dp, const char *device, enum tg_xdp_m
 
 		bpf_link_detach(link);
 		close(link);
-		return tg_fail(error, code, "port %s: can't pin %s: %s", device, path, strerror(-code));
+		return tg_fail(
+			error, code, "port %s: can't pin %s: %s", device, path, strerror(-code));
 	}
 	close(link);
 	return 0;
@@ -166,7 +172,9 @@ int tg_datapath_detach(struct tg_datapath *dp, const char *device, struct tg_err
 	tg_datapath_link_path(dp, device, path);
 	link = bpf_obj_get(path);
 	if (link < 0)
-		return errno == ENOENT ? 0 : tg_fail(error, -errno, "port %s: can't open %s: %s", device, path, strerror(errno));
+		return errno == ENOENT ? 0
+				       : tg_fail(error, -errno, "port %s: can't open %s: %s",
+						 device, path, strerror(errno));
 	if (bpf_link_detach(link))
 		code = tg_fail(error, -errno, "port %s: can't detach: %s", device, strerror(errno));
 	close(link);

@@ -1,247 +1,17 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* Services and backends, and making them what a spec says (see balancer.h). */
+/*
+ * Making services what a spec says (see balancer.h). What can fail is staged first: indexes, room in
+ * the maps, rings. The commit then goes over all services twice: what is new is put in place
+ * (backends, rings, ways back, VIPs), then what is no longer wanted goes. So a VIP that moves from
+ * one service to another is there all the time.
+ */
 #include "balancer_internal.h"
 #include "maglev.h"
 
-#include <bpf/bpf.h>
 #include <errno.h>
-#include <search.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 
-static int by_endpoint(const void *a, const void *b)
-{
-	const struct backend *x = a, *y = b;
-	int order = memcmp(&x->addr, &y->addr, sizeof(x->addr));
-
-	return order ? order : (int)x->port - (int)y->port;
-}
-
-/* ---- backends ---- */
-
-static uint32_t take_index(struct tg_balancer *balancer)
-{
-	struct resting *first = &balancer->resting[balancer->resting_first];
-
-	if (!balancer->resting_count || (first->since && uv_hrtime() - first->since < TG_INDEX_REST_NS))
-		return 0;
-	balancer->resting_first = (balancer->resting_first + 1) % TG_MAX_BACKENDS;
-	balancer->resting_count--;
-	return first->index;
-}
-
-void tg_index_rest(struct tg_balancer *balancer, uint32_t index, uint64_t since)
-{
-	uint32_t last = (balancer->resting_first + balancer->resting_count++) % TG_MAX_BACKENDS;
-
-	balancer->resting[last] = (struct resting){ index, since };
-}
-
-static void write_backend(struct tg_datapath *dp, const struct backend *backend)
-{
-	struct tg_backend entry = { .port = htons(backend->port),
-		.flags = backend->addr.family == AF_INET6 ? TG_BACKEND_V6 : 0 };
-
-	memcpy(entry.addr, backend->addr.word, sizeof(entry.addr));
-	dp->backends[backend->index] = entry;
-	tg_datapath_reset_counter(dp, TG_MAP_BACKEND_COUNTERS, backend->index);
-	tg_datapath_reset_counter(dp, TG_MAP_REPLY_COUNTERS, backend->index);
-}
-
-static uint64_t identity(const struct tg_addr *addr, uint16_t port)
-{
-	struct {
-		struct tg_addr addr;
-		uint32_t port;
-	} bytes = { *addr, port };
-
-	return tg_maglev_key(&bytes, sizeof(bytes));
-}
-
-/* A backend of the service in memory, with an index that it has or gets. */
-struct backend *tg_backend_new(struct service *service, const struct tg_addr *addr,
-	uint16_t port, uint32_t index)
-{
-	struct backend *backend = calloc(1, sizeof(*backend));
-
-	if (!backend)
-		return NULL;
-	backend->service = service;
-	backend->addr = *addr;
-	backend->port = port;
-	backend->index = index;
-	backend->key = identity(addr, port);
-	backend->since = time(NULL);
-	if (!tsearch(backend, &service->by_endpoint, by_endpoint)) {
-		free(backend);
-		return NULL;
-	}
-	backend->next = service->backends;
-	service->backends = backend;
-	return backend;
-}
-
-static struct backend *backend_find(struct service *service, const struct tg_backend_spec *spec)
-{
-	struct backend wanted = { .addr = spec->addr, .port = spec->port }, **found;
-
-	found = tfind(&wanted, &service->by_endpoint, by_endpoint);
-	return found ? *found : NULL;
-}
-
-/* Forgets the backend in memory; `for_good` in the maps as well. */
-static void backend_free(struct backend *backend, bool for_good)
-{
-	struct tg_balancer *balancer = backend->service->balancer;
-	struct tg_backend_owner nobody = { 0 };
-
-	tg_check_leave(backend);
-	tg_hop_unfollow(backend);
-	tdelete(backend, &backend->service->by_endpoint, by_endpoint);
-	if (for_good) {
-		bpf_map_update_elem(balancer->dp->maps[TG_MAP_BACKEND_OWNERS], &backend->index, &nobody, BPF_ANY);
-		tg_index_rest(balancer, backend->index, uv_hrtime());
-	}
-	free(backend);
-}
-
-static void sync_backend(struct service *service, const struct tg_backend_spec *spec)
-{
-	struct backend *backend = backend_find(service, spec);
-	uint32_t index;
-
-	if (!backend) {
-		index = take_index(service->balancer); /* counted before: there is one */
-		backend = index ? tg_backend_new(service, &spec->addr, spec->port, index) : NULL;
-		if (!backend)
-			return;
-		write_backend(service->balancer->dp, backend);
-	}
-	if (!backend->watch)
-		tg_hop_follow(backend);
-	backend->weight = spec->weight;
-	backend->admin = spec->admin;
-	backend->backup = spec->backup;
-	backend->wanted = true;
-	tg_check_join(backend, spec, NULL);
-	tg_backend_record(backend);
-}
-
-/* The service's backends become those of the spec; the ones that left are freed by drop_left. */
-static void sync_backends(struct service *service, const struct tg_service_spec *spec)
-{
-	for (struct backend *b = service->backends; b; b = b->next)
-		b->wanted = false;
-	for (size_t i = 0; i < spec->backend_count; i++)
-		sync_backend(service, &spec->backends[i]);
-	for (struct backend *b = service->backends; b; b = b->next)
-		if (!b->wanted)
-			b->weight = 0;
-}
-
-static void drop_left(struct service *service)
-{
-	struct backend **at = &service->backends, *backend;
-
-	while ((backend = *at)) {
-		if (backend->wanted) {
-			at = &backend->next;
-			continue;
-		}
-		*at = backend->next;
-		backend_free(backend, true);
-	}
-}
-
-/* ---- services ---- */
-
-struct service *tg_service_new(struct tg_balancer *balancer, uint32_t index, const char *name)
-{
-	struct service *service = calloc(1, sizeof(*service));
-
-	if (!service)
-		return NULL;
-	service->balancer = balancer;
-	service->index = index;
-	snprintf(service->name, sizeof(service->name), "%s", name);
-	balancer->service_used[index] = true;
-	service->next = balancer->services;
-	balancer->services = service;
-	return service;
-}
-
-static void unlink_service(struct service *service)
-{
-	struct service **at = &service->balancer->services;
-
-	while (*at != service)
-		at = &(*at)->next;
-	*at = service->next;
-}
-
-static void spec_clear(struct tg_service_spec *spec)
-{
-	for (size_t i = 0; i < spec->backend_count; i++) {
-		free(spec->backends[i].check_key);
-		free((char *)spec->backends[i].check.request);
-	}
-	free(spec->backends);
-	free(spec->vips);
-	memset(spec, 0, sizeof(*spec));
-}
-
-static void forget_reverse(void *entry)
-{
-	free(entry);
-}
-
-/* Frees what is in memory; `for_good` also what is in the datapath. */
-void tg_service_free(struct service *service, bool for_good)
-{
-	struct tg_balancer *balancer = service->balancer;
-	struct tg_service_info nothing = { 0 };
-	struct backend *next;
-
-	for (struct backend *b = service->backends; b; b = next) {
-		next = b->next;
-		backend_free(b, for_good);
-	}
-	if (for_good) {
-		tg_rings_drop(service);
-		bpf_map_update_elem(balancer->dp->maps[TG_MAP_SERVICES], &service->index, &nothing, BPF_ANY);
-		balancer->service_used[service->index] = false;
-	}
-	tg_ring_release(NULL, &service->ring[0]);
-	tg_ring_release(NULL, &service->ring[1]);
-	tdestroy(service->reverse, forget_reverse);
-	unlink_service(service);
-	spec_clear(&service->spec);
-	free(service->vips);
-	free(service);
-}
-
-struct service *tg_service_find(struct tg_balancer *balancer, const char *name)
-{
-	struct service *service = balancer->services;
-
-	while (service && strcmp(service->name, name))
-		service = service->next;
-	return service;
-}
-
-static void record_service(struct service *service)
-{
-	struct tg_service_info info = { .slots = service->slots, .mode = service->mode,
-		.fail = service->fail };
-
-	for (int v6 = 0; v6 < 2; v6++)
-		info.ring[v6] = service->ring[v6].slots ? service->ring[v6].index + 1 : 0;
-	memcpy(info.name, service->name, sizeof(info.name));
-	bpf_map_update_elem(service->balancer->dp->maps[TG_MAP_SERVICES], &service->index, &info, BPF_ANY);
-}
-
-/* ---- apply ---- */
+/* ---- comparing ---- */
 
 static bool same_text(const char *a, const char *b)
 {
@@ -251,83 +21,122 @@ static bool same_text(const char *a, const char *b)
 static bool same_backend(const struct tg_backend_spec *a, const struct tg_backend_spec *b)
 {
 	return tg_addr_equal(&a->addr, &b->addr) && a->port == b->port && a->weight == b->weight &&
-	       a->admin == b->admin && a->backup == b->backup && same_text(a->check_key, b->check_key);
+	       a->admin == b->admin && a->backup == b->backup &&
+	       same_text(a->check_key, b->check_key);
 }
 
-static bool same_service(const struct tg_service_spec *a, const struct tg_service_spec *b)
+static bool same_vip(const struct tg_vip_spec *a, const struct tg_vip_spec *b)
 {
-	if (a->mode != b->mode || a->fail != b->fail || a->slots != b->slots ||
-		a->vip_count != b->vip_count || a->backend_count != b->backend_count)
+	return tg_addr_equal(&a->addr, &b->addr) && a->port == b->port && a->proto == b->proto;
+}
+
+/* Is the service what the spec wants? One that was adopted has to be looked at in any case. */
+static bool is_in_force(const struct service *service, const struct tg_service_spec *spec)
+{
+	const struct tg_service_spec *now = &service->spec;
+
+	if (!now->name[0] || now->mode != spec->mode || now->fail != spec->fail ||
+		now->slots != spec->slots || service->vip_count != spec->vip_count ||
+		now->backend_count != spec->backend_count)
 		return false;
-	for (size_t i = 0; i < a->vip_count; i++)
-		if (!tg_addr_equal(&a->vips[i].addr, &b->vips[i].addr) || a->vips[i].port != b->vips[i].port ||
-			a->vips[i].proto != b->vips[i].proto)
+	for (size_t i = 0; i < spec->vip_count; i++)
+		if (!same_vip(&service->vips[i], &spec->vips[i]))
 			return false;
-	for (size_t i = 0; i < a->backend_count; i++)
-		if (!same_backend(&a->backends[i], &b->backends[i]))
+	for (size_t i = 0; i < spec->backend_count; i++)
+		if (!same_backend(&now->backends[i], &spec->backends[i]))
 			return false;
 	return true;
 }
 
-static int make_service(struct tg_balancer *balancer, const struct tg_service_spec *spec,
-	struct service **out, struct tg_error *error)
-{
-	struct service *service;
-	uint32_t index = 0;
+/* ---- staging ---- */
 
-	while (index < TG_MAX_SERVICES && balancer->service_used[index])
-		index++;
-	if (index == TG_MAX_SERVICES)
-		return tg_fail(error, -ENOSPC, "service \"%s\": there are %d services already", spec->name, TG_MAX_SERVICES);
-	service = tg_service_new(balancer, index, spec->name);
-	if (!service)
-		return tg_fail(error, -ENOMEM, "service \"%s\": out of memory", spec->name);
-	service->fresh = true;
-	*out = service;
-	tg_datapath_reset_counter(balancer->dp, TG_MAP_SERVICE_COUNTERS, index);
+static int validate_backend(
+	const struct tg_backend_spec *backend, const char *service, struct tg_error *error)
+{
+	char text[TG_ADDR_TEXT];
+	struct tg_error why;
+
+	tg_addr_print(&backend->addr, text);
+	if (backend->weight > TG_WEIGHT_MAX)
+		return tg_fail(error, -EINVAL,
+			"service \"%s\": backend %s: weight %u: must be 0 to %d", service, text,
+			backend->weight, TG_WEIGHT_MAX);
+	if (backend->check_key && tg_check_validate(&backend->check, &why))
+		return tg_fail(error, -EINVAL, "service \"%s\": backend %s: check: %s", service,
+			text, why.text);
 	return 0;
 }
 
-/* Finds what changes, makes what can fail: services, rings. */
-static int stage(struct tg_balancer *balancer, struct tg_spec *spec, struct tg_error *error)
+/* The Lua library has said all of this with the script's line; nothing unsound gets beyond here. */
+static int validate(const struct tg_service_spec *spec, struct tg_error *error)
 {
 	int result = 0;
 
-	for (struct service *s = balancer->services; s; s = s->next)
-		s->named = spec->partial;
+	if (spec->mode != TG_MODE_L2DSR && spec->mode != TG_MODE_NAT)
+		return tg_fail(
+			error, -EINVAL, "service \"%s\": the modes are l2dsr and nat", spec->name);
+	if (spec->slots && (spec->slots >= TG_MAGLEV_MAX_SLOTS || !tg_is_prime(spec->slots)))
+		return tg_fail(error, -EINVAL,
+			"service \"%s\": slots %u: must be a prime below 2^24", spec->name,
+			spec->slots);
+	for (size_t i = 0; !result && i < spec->backend_count; i++)
+		result = validate_backend(&spec->backends[i], spec->name, error);
+	return result;
+}
+
+/* Finds the spec's services, and makes those that are new. */
+static int stage_services(
+	struct tg_balancer *balancer, struct tg_spec *spec, struct tg_error *error)
+{
+	int result = 0;
+
+	tg_list_each(position, &balancer->services)
+		service_of_list(position)->named = false;
 	for (size_t i = 0; !result && i < spec->service_count; i++) {
 		struct tg_service_spec *wanted = &spec->services[i];
 		struct service *service = tg_service_find(balancer, wanted->name);
 
-		if (!service)
-			result = make_service(balancer, wanted, &service, error);
+		result = validate(wanted, error);
 		if (result)
 			break;
-		service->next_spec = wanted;
+		if (!service)
+			service = tg_service_make(balancer, wanted->name, error);
+		if (!service)
+			return -ENOSPC;
+		if (service->named)
+			return tg_fail(
+				error, -EINVAL, "service \"%s\" is declared twice", wanted->name);
 		service->named = true;
+		if (!is_in_force(service, wanted))
+			service->next_spec = wanted;
 	}
-	for (struct service *s = balancer->services; !result && s; s = s->next)
-		if (s->next_spec)
-			result = tg_ring_stage(s, s->next_spec, error);
 	return result;
 }
 
 /* Are there indexes for all backends that come? One that leaves keeps its own until it has rested. */
-static int reserve_backends(struct tg_balancer *balancer, struct tg_error *error)
+static int check_backends(struct tg_balancer *balancer, struct tg_error *error)
 {
-	size_t needed = 0, free = 0;
+	uint32_t needed = 0, free = tg_index_free(balancer);
+	uint32_t resting = balancer->resting_count - free;
 
-	for (uint32_t i = 0; i < balancer->resting_count; i++) {
-		struct resting *r = &balancer->resting[(balancer->resting_first + i) % TG_MAX_BACKENDS];
+	tg_list_each(position, &balancer->services) {
+		struct service *s = service_of_list(position);
 
-		free += !r->since || uv_hrtime() - r->since >= TG_INDEX_REST_NS;
-	}
-	for (struct service *s = balancer->services; s; s = s->next)
 		for (size_t i = 0; s->next_spec && i < s->next_spec->backend_count; i++)
-			needed += !backend_find(s, &s->next_spec->backends[i]);
+			needed += !tg_backend_find(
+				s, &s->next_spec->backends[i].addr, s->next_spec->backends[i].port);
+	}
 	if (needed <= free)
 		return 0;
-	return tg_fail(error, -ENOSPC, "%zu backends more than there is room for: %zu of %d are free", needed - free, free, TG_MAX_BACKENDS - 1);
+	if (needed <= free + resting)
+		return tg_fail(error, -EAGAIN,
+			"%u new backends, and room for %u now; for %u more in a second, when those "
+			"that left are forgotten",
+			needed, free, resting);
+	return tg_fail(error, -ENOSPC,
+		"%u new backends, and room for %u: an instance holds %d, those that go in the same "
+		"step included",
+		needed, free, TG_MAX_BACKENDS - 1);
 }
 
 static int install_rings(struct tg_balancer *balancer, struct tg_error *error)
@@ -338,128 +147,169 @@ static int install_rings(struct tg_balancer *balancer, struct tg_error *error)
 
 	if (!rings)
 		return tg_fail(error, -ENOMEM, "out of memory");
-	for (struct service *s = balancer->services; s; s = s->next)
+	tg_list_each(position, &balancer->services)
 		for (int v6 = 0; v6 < 2; v6++)
-			if (s->staged[v6].slots)
-				rings[count++] = s->staged[v6];
+			if (service_of_list(position)->staged[v6].slots)
+				rings[count++] = service_of_list(position)->staged[v6];
 	result = tg_ring_install(balancer->dp, rings, count, error);
 	free(rings);
 	return result;
 }
 
+static int stage(struct tg_balancer *balancer, struct tg_spec *spec, struct tg_error *error)
+{
+	int result = stage_services(balancer, spec, error);
+
+	if (!result)
+		result = check_backends(balancer, error);
+	if (!result)
+		result = tg_vips_check(balancer, error);
+	tg_list_each(position, &balancer->services)
+		if (!result && service_of_list(position)->next_spec)
+			result = tg_ring_stage(service_of_list(position), error);
+	return result ? result : install_rings(balancer, error);
+}
+
 static void unstage(struct tg_balancer *balancer)
 {
-	struct service *next;
+	struct tg_list *next;
 
-	for (struct service *s = balancer->services; s; s = next) {
-		next = s->next;
-		s->next_spec = NULL;
-		tg_ring_unstage(s);
-		if (s->fresh)
-			tg_service_free(s, true);
+	for (struct tg_list *at = balancer->services.next; at != &balancer->services; at = next) {
+		struct service *service = service_of_list(at);
+
+		next = at->next;
+		service->next_spec = NULL;
+		tg_ring_drop_old(service);
+		if (service->fresh)
+			tg_service_free(service, true);
 	}
+	tg_rings_clear(balancer);
 }
 
-/* Staged rings take the place of those in force, which are returned in `old`. */
-static void swap_rings(struct service *service, struct tg_ring old[2])
+/* ---- committing ---- */
+
+static void sync_backend(struct service *service, const struct tg_backend_spec *spec)
 {
-	for (int v6 = 0; v6 < 2; v6++) {
-		old[v6] = (struct tg_ring){ .fd = -1 };
-		if (!service->staged[v6].slots)
-			continue;
-		old[v6] = service->ring[v6];
-		service->ring[v6] = service->staged[v6];
-		service->staged[v6] = (struct tg_ring){ .fd = -1 };
-	}
+	struct backend *backend = tg_backend_find(service, &spec->addr, spec->port);
+	bool added = !backend;
+
+	if (added)
+		backend = tg_backend_make(service, &spec->addr, spec->port);
+	if (!backend)
+		return;
+	if (added)
+		backend->presumed = service->fresh;
+	if (!backend->watch && tg_hop_follow(backend))
+		backend->watch = NULL; /* the kernel is asked instead; the next apply tries again */
+	backend->weight = spec->weight;
+	backend->admin = spec->admin;
+	backend->backup = spec->backup;
+	backend->wanted = true;
+	tg_check_join(backend, spec);
+	tg_backend_record(backend);
 }
 
-static void release_old(struct service *service, struct tg_ring old[2])
+/* The service's backends become those of the spec; the ones that left are freed by drop_left. */
+static void sync_backends(struct service *service, const struct tg_service_spec *spec)
 {
-	for (int v6 = 0; v6 < 2; v6++) {
-		if (!old[v6].slots)
-			continue;
-		service->balancer->ring_used[old[v6].index] = false;
-		tg_ring_release(service->balancer->dp, &old[v6]);
+	tg_list_each(position, &service->backends)
+		backend_of_list(position)->wanted = false;
+	for (size_t i = 0; i < spec->backend_count; i++)
+		sync_backend(service, &spec->backends[i]);
+	tg_list_each(position, &service->backends)
+		if (!backend_of_list(position)->wanted)
+			backend_of_list(position)->weight = 0;
+}
+
+static void drop_left(struct service *service)
+{
+	struct tg_list *next;
+
+	for (struct tg_list *at = service->backends.next; at != &service->backends; at = next) {
+		next = at->next;
+		if (!backend_of_list(at)->wanted)
+			tg_backend_free(backend_of_list(at), true);
 	}
 }
 
-/* Backends, then the ring, then VIPs, and last what is no longer needed. */
-static void commit_service(struct service *service)
+static void set_mode(struct service *service, enum tg_mode mode)
+{
+	bool changed = service->mode != mode;
+
+	service->mode = mode;
+	tg_list_each(position, &service->backends)
+		if (changed)
+			tg_hop_publish(backend_of_list(position));
+}
+
+static void take_vips(struct service *service, struct tg_service_spec *spec)
+{
+	free(service->vips);
+	service->vips = spec->vips;
+	service->vip_count = spec->vip_count;
+	spec->vips = NULL;
+	spec->vip_count = 0;
+}
+
+/* What the spec wants is put in place, and the spec is the one in force. */
+static void put_in_place(struct service *service)
 {
 	struct tg_service_spec *spec = service->next_spec;
-	struct tg_vip_spec *old_vips = service->vips;
-	size_t old_count = service->vip_count;
-	struct tg_ring old_rings[2];
 
-	service->next_spec = NULL;
-	service->fresh = false;
-	service->mode = spec->mode;
+	set_mode(service, spec->mode);
 	service->fail = spec->fail;
 	service->slots = spec->slots;
+	take_vips(service, spec);
+	tg_ring_swap(service);
+	tg_service_record(service); /* before anything in the maps names it */
 	sync_backends(service, spec);
 	tg_ring_publish(service);
-	swap_rings(service, old_rings);
-	service->vip_count = spec->vip_count;
-	service->vips = malloc((spec->vip_count + 1) * sizeof(*service->vips));
-	if (service->vips)
-		memcpy(service->vips, spec->vips, spec->vip_count * sizeof(*service->vips));
-	tg_reverse_sync(service);
 	tg_vips_put(service);
-	tg_vips_drop(service, old_vips, old_count);
-	drop_left(service);
-	release_old(service, old_rings);
-	record_service(service);
-	free(old_vips);
-	spec_clear(&service->spec);
+	service->next_spec = NULL;
+	service->fresh = false;
+	service->changed = true;
+	tg_spec_clear(&service->spec);
 	service->spec = *spec;
 	memset(spec, 0, sizeof(*spec));
 }
 
-static void remove_service(struct service *service)
+/* What is left of before goes: VIPs before the backends and rings that they led to. */
+static void finish(struct service *service)
 {
-	struct tg_vip_spec *vips = service->vips;
-	size_t count = service->vip_count;
-
-	service->vips = NULL;
-	service->vip_count = 0;
-	tg_vips_drop(service, vips, count);
-	tg_reverse_drop(service);
-	free(vips);
-	tg_service_free(service, true);
+	service->changed = false;
+	tg_vips_drop(service);
+	drop_left(service);
+	tg_ring_drop_old(service);
+	tg_service_record(service); /* a ring less, maybe */
 }
 
-static void commit(struct tg_balancer *balancer)
+static void commit(struct tg_balancer *balancer, bool partial)
 {
-	struct service *next;
+	struct tg_list *next;
 
-	for (struct service *s = balancer->services; s; s = next) {
-		next = s->next;
-		if (!s->next_spec)
-			continue;
-		if (same_service(&s->spec, s->next_spec))
-			s->next_spec = NULL;
-		else
-			commit_service(s);
+	tg_list_each(position, &balancer->services)
+		if (service_of_list(position)->next_spec)
+			put_in_place(service_of_list(position));
+	for (struct tg_list *at = balancer->services.next; at != &balancer->services; at = next) {
+		struct service *service = service_of_list(at);
+
+		next = at->next;
+		if (!service->named && !partial)
+			tg_service_free(service, true);
+		else if (service->changed)
+			finish(service);
 	}
-	for (struct service *s = balancer->services; s; s = next) {
-		next = s->next;
-		if (!s->named)
-			remove_service(s);
-	}
+	tg_rings_clear(balancer);
 }
 
 int tg_balancer_apply(struct tg_balancer *balancer, struct tg_spec *spec, struct tg_error *error)
 {
 	int result = stage(balancer, spec, error);
 
-	if (!result)
-		result = reserve_backends(balancer, error);
-	if (!result)
-		result = install_rings(balancer, error);
 	if (result) {
 		unstage(balancer);
 	} else {
-		commit(balancer);
+		commit(balancer, spec->partial);
 		tg_routes_follow(balancer);
 	}
 	tg_spec_free(spec);
@@ -469,7 +319,7 @@ int tg_balancer_apply(struct tg_balancer *balancer, struct tg_spec *spec, struct
 void tg_spec_free(struct tg_spec *spec)
 {
 	for (size_t i = 0; i < spec->service_count; i++)
-		spec_clear(&spec->services[i]);
+		tg_spec_clear(&spec->services[i]);
 	free(spec->services);
 	free(spec);
 }

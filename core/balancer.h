@@ -7,7 +7,17 @@
  * It lives in the engine's thread: every function here is called there. Desired state comes in as
  * values (struct tg_spec), whole; what changes of itself goes out as events.
  *
- *	balancer.c	  services and backends, apply
+ * Health: without a check a backend lives. With one, the first result decides what it is, and `rise`
+ * and `fall` from then on. Until the first result, a backend of a service that is new counts as alive
+ * (or a whole service would be dead until its first probes), one that is *added* to a running
+ * service as dead (what has never answered gets no client while others can serve). A backend that a
+ * daemon adopts, or whose check is replaced, keeps the state it had. A shared check has one state.
+ *
+ * Deaths and revivals change the rings once an iteration of the loop, however many backends they
+ * are; events follow when the rings are written.
+ *
+ *	balancer.c	  apply
+ *	balancer_service.c services and backends, as objects
  *	balancer_adopt.c  life; adoption of what runs
  *	balancer_status.c questions
  *	balancer_ring.c	  backends to slots
@@ -25,6 +35,8 @@
 #include "neighbour.h"
 
 #include <uv.h>
+
+#define TG_WEIGHT_MAX 65535
 
 struct tg_vip_spec {
 	struct tg_addr addr;
@@ -68,6 +80,7 @@ struct tg_backend_status {
 	uint32_t weight, slots;
 	enum tg_admin admin;
 	bool backup, checked;
+	bool lives; /* takes flows, as far as its health goes */
 	struct tg_health_status health;
 	struct tg_nexthop hop;
 	struct tg_counter forwarded, replies;
@@ -94,7 +107,7 @@ struct tg_status {
 
 void tg_status_free(struct tg_status *status);
 
-/* Something happened of itself: a backend changed its state. */
+/* Something happened of itself: a backend began to live or died, and the rings say so. */
 struct tg_event {
 	char name[24]; /* "backend.up", "backend.down" */
 	char service[TG_NAME_SIZE];

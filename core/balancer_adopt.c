@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The balancer's life, and adoption of what an earlier daemon left running (see balancer.h). */
 #include "balancer_internal.h"
+#include "log.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 
 static int adopt_ring(struct service *service, int v6, uint32_t ring, struct tg_error *error)
@@ -15,7 +15,7 @@ static int adopt_ring(struct service *service, int v6, uint32_t ring, struct tg_
 		return 0;
 	result = tg_ring_adopt(service->balancer->dp, ring - 1, &service->ring[v6], error);
 	if (!result)
-		service->balancer->ring_used[ring - 1] = true;
+		service->balancer->ring_state[ring - 1] = RING_USED;
 	return result;
 }
 
@@ -27,7 +27,8 @@ static int adopt_services(struct tg_balancer *balancer, struct tg_error *error)
 		struct tg_service_info info;
 		struct service *service;
 
-		if (bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_SERVICES], &i, &info) || !info.name[0])
+		if (bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_SERVICES], &i, &info) ||
+			!info.name[0])
 			continue;
 		service = tg_service_new(balancer, i, info.name);
 		if (!service)
@@ -35,6 +36,7 @@ static int adopt_services(struct tg_balancer *balancer, struct tg_error *error)
 		service->slots = info.slots;
 		service->mode = info.mode;
 		service->fail = info.fail;
+		service->recorded = info;
 		result = adopt_ring(service, 0, info.ring[0], error);
 		if (!result)
 			result = adopt_ring(service, 1, info.ring[1], error);
@@ -42,10 +44,12 @@ static int adopt_services(struct tg_balancer *balancer, struct tg_error *error)
 	return result;
 }
 
-static int adopt_backend(struct service *service, uint32_t index, const struct tg_backend_owner *owner)
+static int adopt_backend(
+	struct service *service, uint32_t index, const struct tg_backend_owner *owner)
 {
 	const struct tg_backend *entry = &service->balancer->dp->backends[index];
-	struct tg_addr addr = tg_addr_from_bytes(entry->flags & TG_BACKEND_V6 ? AF_INET6 : AF_INET, entry->addr);
+	struct tg_addr addr =
+		tg_addr_from_bytes(entry->flags & TG_BACKEND_V6 ? AF_INET6 : AF_INET, entry->addr);
 	struct backend *backend = tg_backend_new(service, &addr, ntohs(entry->port), index);
 
 	if (!backend)
@@ -55,28 +59,42 @@ static int adopt_backend(struct service *service, uint32_t index, const struct t
 	backend->backup = owner->backup;
 	backend->health = owner->health;
 	backend->since = owner->since;
+	backend->recorded = *owner;
 	return tg_hop_follow(backend);
+}
+
+/* The service that an index belongs to, or NULL. One that has vanished left it when a daemon died. */
+static struct service *owner_of(
+	struct tg_balancer *balancer, uint32_t index, struct tg_backend_owner *owner)
+{
+	static const struct tg_backend_owner nobody;
+	struct service *service = NULL;
+
+	if (!balancer->dp->adopted ||
+		bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_BACKEND_OWNERS], &index, owner) ||
+		!owner->service)
+		return NULL;
+	if (owner->service <= TG_MAX_SERVICES)
+		service = balancer->by_index[owner->service - 1];
+	if (!service)
+		tg_datapath_set(balancer->dp, TG_MAP_BACKEND_OWNERS, &index, &nobody);
+	return service;
 }
 
 /* Every index belongs to a backend of a service, or is free. */
 static int adopt_backends(struct tg_balancer *balancer, struct tg_error *error)
 {
-	struct service **by_index = calloc(TG_MAX_SERVICES, sizeof(*by_index));
 	struct tg_backend_owner owner;
-	int result = by_index ? 0 : -ENOMEM;
+	int result = 0;
 
-	for (struct service *s = balancer->services; by_index && s; s = s->next)
-		by_index[s->index] = s;
 	for (uint32_t i = 1; !result && i < TG_MAX_BACKENDS; i++) {
-		if (!balancer->dp->adopted ||
-			bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_BACKEND_OWNERS], &i, &owner))
-			owner.service = 0;
-		if (owner.service && owner.service <= TG_MAX_SERVICES && by_index[owner.service - 1])
-			result = adopt_backend(by_index[owner.service - 1], i, &owner);
+		struct service *service = owner_of(balancer, i, &owner);
+
+		if (service)
+			result = adopt_backend(service, i, &owner);
 		else
 			tg_index_rest(balancer, i, 0);
 	}
-	free(by_index);
 	return result ? tg_fail(error, result, "out of memory") : 0;
 }
 
@@ -89,13 +107,13 @@ static int adopt(struct tg_balancer *balancer, struct tg_error *error)
 	if (!result)
 		result = adopt_backends(balancer, error);
 	if (!result)
-		result = tg_vips_adopt(balancer);
-	if (!result)
-		result = tg_reverse_adopt(balancer);
-	if (!result)
 		result = tg_index_open(balancer);
-	for (struct service *s = balancer->services; s; s = s->next)
-		tg_slots_count(s);
+	if (!result)
+		result = tg_vips_adopt(balancer);
+	tg_list_each(position, &balancer->services)
+		tg_slots_count(service_of_list(position));
+	if (result && !error->text[0])
+		tg_fail(error, result, "what runs can't be adopted: %s", strerror(-result));
 	return result;
 }
 
@@ -111,8 +129,8 @@ static void sweep_line(struct tg_line *line, uint32_t epoch)
 		uint64_t entry = __atomic_load_n(&line->entry[i], __ATOMIC_RELAXED);
 
 		if (is_idle(entry, epoch))
-			__atomic_compare_exchange_n(&line->entry[i], &entry, 0, false, __ATOMIC_RELAXED,
-				__ATOMIC_RELAXED);
+			__atomic_compare_exchange_n(&line->entry[i], &entry, 0, false,
+				__ATOMIC_RELAXED, __ATOMIC_RELAXED);
 	}
 }
 
@@ -128,8 +146,11 @@ static bool is_empty(const struct tg_line *line)
 /* Sweeps the lines that are marked, and takes the marks of those left empty. */
 static void sweep_lines(struct tg_datapath *dp, uint32_t epoch)
 {
-	for (size_t i = 0; dp->line_marks && i < dp->line_count; i++) {
-		uint64_t *marks = (uint64_t *)&dp->line_marks[i / 64], bit = 1ull << i % 64;
+	/* Another thread maps them when nat comes into use, the marks last. */
+	uint64_t *all = (uint64_t *)__atomic_load_n(&dp->line_marks, __ATOMIC_ACQUIRE);
+
+	for (size_t i = 0; all && i < dp->line_count; i++) {
+		uint64_t *marks = &all[i / 64], bit = 1ull << i % 64;
 
 		if (!(__atomic_load_n(marks, __ATOMIC_RELAXED) & bit))
 			continue;
@@ -151,17 +172,44 @@ static void on_tick(uv_timer_t *tick)
 	sweep_lines(balancer->dp, epoch);
 }
 
+/* ---- life ---- */
+
+static void after_timers(uv_prepare_t *handle)
+{
+	tg_changes_publish(handle->data);
+}
+
+static void after_poll(uv_check_t *handle)
+{
+	tg_changes_publish(handle->data);
+}
+
+static void on_trouble(void *user, int code)
+{
+	if (code)
+		tg_log(TG_LOG_WARN,
+			"health checks: this machine can't probe all: %s; backends keep their "
+			"states",
+			strerror(-code));
+	else
+		tg_log(TG_LOG_INFO, "health checks: all are probed again");
+}
+
 static void on_part_closed(void *user)
 {
 	struct tg_balancer *balancer = user;
 
 	if (--balancer->open_parts)
 		return;
+	tg_table_free(&balancer->by_name);
+	tg_table_free(&balancer->backends);
+	tg_table_free(&balancer->checks);
+	tg_table_free(&balancer->endpoints);
 	free(balancer->resting);
 	free(balancer);
 }
 
-static void on_timer_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
 	on_part_closed(handle->data);
 }
@@ -177,11 +225,29 @@ static int open_parts(struct tg_balancer *balancer, struct tg_error *error)
 	if (!balancer->prober)
 		return -ENOMEM;
 	balancer->open_parts++;
+	tg_prober_on_trouble(balancer->prober, on_trouble, balancer);
 	return adopt(balancer, error);
 }
 
+static void open_handles(struct tg_balancer *balancer)
+{
+	uv_loop_t *loop = balancer->loop;
+
+	uv_timer_init(loop, &balancer->tick);
+	uv_timer_init(loop, &balancer->settle);
+	uv_prepare_init(loop, &balancer->after_timers);
+	uv_check_init(loop, &balancer->after_poll);
+	balancer->tick.data = balancer->settle.data = balancer;
+	balancer->after_timers.data = balancer->after_poll.data = balancer;
+	balancer->open_parts = 4;
+	uv_timer_start(&balancer->tick, on_tick, TG_EPOCH_SECONDS * 1000, TG_EPOCH_SECONDS * 1000);
+	uv_prepare_start(&balancer->after_timers, after_timers);
+	uv_check_start(&balancer->after_poll, after_poll);
+}
+
 struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
-	void (*on_event)(void *user, const struct tg_event *event), void *user, struct tg_error *error)
+	void (*on_event)(void *user, const struct tg_event *event), void *user,
+	struct tg_error *error)
 {
 	struct tg_balancer *balancer = calloc(1, sizeof(*balancer));
 	struct resting *resting = calloc(TG_MAX_BACKENDS, sizeof(*resting));
@@ -197,12 +263,10 @@ struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
 	balancer->on_event = on_event;
 	balancer->user = user;
 	balancer->resting = resting;
+	tg_list_init(&balancer->services);
+	tg_list_init(&balancer->changed);
 	tg_flow_key(dp->info.seed, &balancer->flow_key);
-	uv_timer_init(loop, &balancer->tick);
-	uv_timer_init(loop, &balancer->settle);
-	balancer->tick.data = balancer->settle.data = balancer;
-	balancer->open_parts = 2;
-	uv_timer_start(&balancer->tick, on_tick, TG_EPOCH_SECONDS * 1000, TG_EPOCH_SECONDS * 1000);
+	open_handles(balancer);
 	if (open_parts(balancer, error)) {
 		tg_balancer_close(balancer);
 		return NULL;
@@ -213,13 +277,15 @@ struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
 
 void tg_balancer_close(struct tg_balancer *balancer)
 {
-	while (balancer->services)
-		tg_service_free(balancer->services, false);
+	while (!tg_list_empty(&balancer->services))
+		tg_service_free(service_of_list(balancer->services.next), false);
 	if (balancer->prober)
 		tg_prober_close(balancer->prober, on_part_closed, balancer);
 	if (balancer->neighbour)
 		tg_neighbour_close(balancer->neighbour, on_part_closed, balancer);
-	tg_endpoints_close(&balancer->endpoints);
-	uv_close((uv_handle_t *)&balancer->settle, on_timer_closed);
-	uv_close((uv_handle_t *)&balancer->tick, on_timer_closed);
+	tg_endpoints_close(&balancer->index);
+	uv_close((uv_handle_t *)&balancer->settle, on_handle_closed);
+	uv_close((uv_handle_t *)&balancer->tick, on_handle_closed);
+	uv_close((uv_handle_t *)&balancer->after_timers, on_handle_closed);
+	uv_close((uv_handle_t *)&balancer->after_poll, on_handle_closed);
 }

@@ -1,43 +1,23 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* Health checks, shared by all backends that ask the same of the same endpoint (see balancer.h). */
 #include "balancer_internal.h"
+#include "log.h"
 
-#include <bpf/bpf.h>
-#include <errno.h>
-#include <search.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <time.h>
 
-static int by_check_key(const void *a, const void *b)
-{
-	return strcmp(((const struct check *)a)->key, ((const struct check *)b)->key);
-}
-
-/* Keeps what a later daemon has to know of the backend beside the datapath's entry. */
-void tg_backend_record(const struct backend *backend)
-{
-	struct tg_backend_owner owner = {
-		.service = backend->service->index + 1,
-		.weight = backend->weight,
-		.admin = backend->admin,
-		.health = backend->health,
-		.backup = backend->backup,
-		.since = backend->since,
-	};
-	int map = backend->service->balancer->dp->maps[TG_MAP_BACKEND_OWNERS];
-
-	bpf_map_update_elem(map, &backend->index, &owner, BPF_ANY);
-}
-
-static void tell(const struct backend *backend, const struct tg_probe_result *last)
+void tg_backend_tell(const struct backend *backend)
 {
 	struct tg_balancer *balancer = backend->service->balancer;
 	struct tg_event event = { 0 };
 
 	snprintf(event.name, sizeof(event.name), "backend.%s", tg_health_name(backend->health));
 	snprintf(event.service, sizeof(event.service), "%s", backend->service->name);
-	snprintf(event.reason, sizeof(event.reason), "%s", last->ok ? "check passed" : last->reason);
+	snprintf(event.reason, sizeof(event.reason), "%s",
+		backend->health == TG_HEALTH_UP
+			? "check passed"
+			: tg_target_status(backend->check->target)->last.reason);
 	if (backend->port)
 		tg_endpoint_print(&backend->addr, backend->port, event.backend);
 	else
@@ -45,24 +25,39 @@ static void tell(const struct backend *backend, const struct tg_probe_result *la
 	balancer->on_event(balancer->user, &event);
 }
 
+/* A first success of a backend that was presumed to live is no news. */
+static void set_health(struct backend *backend, enum tg_health health)
+{
+	struct tg_balancer *balancer = backend->service->balancer;
+	bool lived = tg_backend_lives(backend);
+
+	backend->health = health;
+	if (lived == tg_backend_lives(backend))
+		return;
+	backend->since = time(NULL);
+	tg_backend_record(backend);
+	backend->service->dirty = true;
+	tg_list_remove(&backend->changed);
+	tg_list_add(&balancer->changed, &backend->changed);
+}
+
 static void on_change(void *user, enum tg_health state, const struct tg_probe_result *last)
 {
 	struct check *check = user;
 
-	for (struct backend *b = check->users; b; b = b->next_user) {
-		b->health = state;
-		b->since = time(NULL);
-		tg_backend_record(b);
-		tg_ring_publish(b->service);
-		tell(b, last);
-	}
+	tg_list_each(position, &check->users)
+		set_health(tg_container(position, struct backend, of_check), state);
+}
+
+static uint32_t key_hash(const char *key)
+{
+	return tg_hash(key, strlen(key));
 }
 
 static void check_free(struct check *check)
 {
 	if (check->target)
 		tg_prober_remove(check->target);
-	free((char *)check->wanted.request);
 	free(check->key);
 	free(check);
 }
@@ -75,13 +70,14 @@ static struct check *check_new(struct tg_balancer *balancer, const struct tg_bac
 	if (!check)
 		return NULL;
 	check->balancer = balancer;
-	check->wanted = spec->check;
+	check->type = spec->check.type;
+	tg_list_init(&check->users);
 	check->key = strdup(spec->check_key);
-	if (spec->check.request)
-		check->wanted.request = strdup(spec->check.request);
 	if (check->key)
-		check->target = tg_prober_add(balancer->prober, &check->wanted, initial, on_change, check, error);
-	if (check->target && tsearch(check, &balancer->checks, by_check_key))
+		check->target = tg_prober_add(
+			balancer->prober, &spec->check, initial, on_change, check, error);
+	if (check->target &&
+		!tg_table_insert(&balancer->checks, &check->node, key_hash(check->key)))
 		return check;
 	check_free(check);
 	return NULL;
@@ -89,65 +85,80 @@ static struct check *check_new(struct tg_balancer *balancer, const struct tg_bac
 
 static struct check *find(struct tg_balancer *balancer, const char *key)
 {
-	struct check wanted = { .key = (char *)key }, **found;
+	struct tg_table_node *node = tg_table_first(&balancer->checks, key_hash(key));
 
-	found = tfind(&wanted, &balancer->checks, by_check_key);
-	return found ? *found : NULL;
+	for (; node; node = tg_table_next(node))
+		if (!strcmp(tg_container(node, struct check, node)->key, key))
+			return tg_container(node, struct check, node);
+	return NULL;
 }
 
-/* What is known of a backend before its first probe: what was, or that it is up. */
-static enum tg_health first_guess(const struct backend *backend)
+/* Without a check, or one that can't be had, the backend is up. */
+static void go_unchecked(struct backend *backend)
 {
-	return backend->health == TG_HEALTH_UNKNOWN ? TG_HEALTH_UP : backend->health;
+	if (backend->health != TG_HEALTH_UP)
+		backend->since = time(NULL);
+	backend->health = TG_HEALTH_UP;
 }
 
-/* Makes the backend's check the one of its spec; an unchanged one goes on, history and all. */
-int tg_check_join(struct backend *backend, const struct tg_backend_spec *spec, struct tg_error *error)
+/*
+ * Another check than before: what the old one found down is unknown to the new one, and stays out
+ * until that succeeds; what was up stays up until the new one has failed often enough.
+ */
+static enum tg_health first_guess(struct backend *backend)
+{
+	if (backend->check && backend->health == TG_HEALTH_DOWN)
+		return TG_HEALTH_UNKNOWN;
+	return backend->health;
+}
+
+void tg_check_join(struct backend *backend, const struct tg_backend_spec *spec)
 {
 	struct tg_balancer *balancer = backend->service->balancer;
+	struct tg_error error = { "out of memory" };
+	enum tg_health guess = first_guess(backend);
 	struct check *check;
 
 	if (backend->check && spec->check_key && !strcmp(backend->check->key, spec->check_key))
-		return 0;
+		return; /* it goes on, history and all */
 	tg_check_leave(backend);
-	if (!spec->check_key) {
-		backend->health = TG_HEALTH_UP;
-		return 0;
+	check = spec->check_key ? find(balancer, spec->check_key) : NULL;
+	if (spec->check_key && !check)
+		check = check_new(balancer, spec, guess, &error);
+	if (spec->check_key && !check)
+		tg_log(TG_LOG_ERROR, "service %s: no check of a backend: %s",
+			backend->service->name, error.text);
+	if (!check) {
+		go_unchecked(backend);
+		return;
 	}
-	check = find(balancer, spec->check_key);
-	if (!check)
-		check = check_new(balancer, spec, first_guess(backend), error);
-	if (!check)
-		return -ENOMEM;
 	backend->check = check;
-	backend->next_user = check->users;
-	check->users = backend;
+	tg_list_add(&check->users, &backend->of_check);
+	if (backend->health != TG_HEALTH_UNKNOWN)
+		backend->presumed = tg_backend_lives(backend);
 	backend->health = tg_target_status(check->target)->state;
-	return 0;
 }
 
 void tg_check_leave(struct backend *backend)
 {
 	struct check *check = backend->check;
-	struct backend **at;
 
 	if (!check)
 		return;
-	for (at = &check->users; *at != backend; at = &(*at)->next_user)
-		;
-	*at = backend->next_user;
+	tg_list_remove(&backend->of_check);
+	tg_list_remove(&backend->changed); /* what there was to tell came from the check */
 	backend->check = NULL;
-	if (check->users)
+	if (!tg_list_empty(&check->users))
 		return;
-	tdelete(check, &check->balancer->checks, by_check_key);
+	tg_table_remove(&check->balancer->checks, &check->node);
 	check_free(check);
 }
 
-void tg_balancer_report(struct tg_balancer *balancer, const char *check_key,
-	const struct tg_probe_result *result)
+void tg_balancer_report(
+	struct tg_balancer *balancer, const char *check_key, const struct tg_probe_result *result)
 {
 	struct check *check = find(balancer, check_key);
 
-	if (check && check->wanted.type == TG_CHECK_EXTERNAL)
+	if (check && check->type == TG_CHECK_EXTERNAL)
 		tg_target_report(check->target, result);
 }

@@ -1,21 +1,25 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* From backends to slots (see balancer.h). */
 #include "balancer_internal.h"
+#include "log.h"
 #include "maglev.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
-static bool has_family(const struct tg_service_spec *spec, int family)
+/* ---- rings ---- */
+
+static bool has_family(const struct tg_vip_spec *vips, size_t count, bool v6)
 {
-	for (size_t i = 0; i < spec->vip_count; i++)
-		if (spec->vips[i].addr.family == family)
+	for (size_t i = 0; i < count; i++)
+		if (is_v6(&vips[i].addr) == v6)
 			return true;
 	return false;
 }
 
 /* A size by default only grows: a ring that is large enough is kept. */
-static uint32_t wanted_size(const struct service *service, const struct tg_service_spec *spec, int v6)
+static uint32_t wanted_size(
+	const struct service *service, const struct tg_service_spec *spec, int v6)
 {
 	uint32_t size = spec->slots ? spec->slots : tg_maglev_default_size(spec->backend_count);
 	uint32_t now = service->ring[v6].slots ? service->ring[v6].size : 0;
@@ -29,55 +33,98 @@ static int stage_one(struct service *service, uint32_t size, int v6, struct tg_e
 	uint32_t index = 0;
 	int result;
 
-	while (index < TG_MAX_RINGS && balancer->ring_used[index])
+	while (index < TG_MAX_RINGS && balancer->ring_state[index] != RING_FREE)
 		index++;
 	if (index == TG_MAX_RINGS)
-		return tg_fail(error, -ENOSPC, "service \"%s\": all %d rings are in use", service->name, TG_MAX_RINGS);
+		return tg_fail(error, -ENOSPC,
+			"service \"%s\": there is room for %d rings, those that go in the same "
+			"step included",
+			service->name, TG_MAX_RINGS);
 	result = tg_ring_create(balancer->dp, index, size, &service->staged[v6], error);
 	if (!result)
-		balancer->ring_used[index] = true;
+		balancer->ring_state[index] = RING_USED;
 	return result;
 }
 
-/* Makes the rings that the spec needs and the service has not, or not in that size. */
-int tg_ring_stage(struct service *service, const struct tg_service_spec *spec, struct tg_error *error)
+/* Makes the rings that the next spec needs and the service has not, or not in that size. */
+int tg_ring_stage(struct service *service, struct tg_error *error)
 {
+	const struct tg_service_spec *spec = service->next_spec;
 	int result = 0;
 
 	for (int v6 = 0; !result && v6 < 2; v6++) {
 		uint32_t size = wanted_size(service, spec, v6);
 		bool there = service->ring[v6].slots && service->ring[v6].size == size;
 
-		if (has_family(spec, v6 ? AF_INET6 : AF_INET) && !there)
+		if (has_family(spec->vips, spec->vip_count, v6) && !there)
 			result = stage_one(service, size, v6, error);
 	}
 	return result;
+}
+
+void tg_ring_swap(struct service *service)
+{
+	for (int v6 = 0; v6 < 2; v6++) {
+		if (!service->staged[v6].slots)
+			continue;
+		service->old[v6] = service->ring[v6];
+		service->ring[v6] = service->staged[v6];
+		service->staged[v6] = (struct tg_ring){ .fd = -1 };
+	}
 }
 
 static void drop(struct service *service, struct tg_ring *ring)
 {
 	if (!ring->slots)
 		return;
-	service->balancer->ring_used[ring->index] = false;
+	service->balancer->ring_state[ring->index] = RING_LEAVING;
 	tg_ring_release(service->balancer->dp, ring);
 }
 
-void tg_ring_unstage(struct service *service)
+void tg_ring_drop_old(struct service *service)
 {
-	drop(service, &service->staged[0]);
-	drop(service, &service->staged[1]);
+	for (int v6 = 0; v6 < 2; v6++) {
+		drop(service, &service->old[v6]);
+		drop(service, &service->staged[v6]);
+		if (!has_family(service->vips, service->vip_count, v6))
+			drop(service, &service->ring[v6]);
+	}
 }
 
-void tg_rings_drop(struct service *service)
+void tg_ring_drop_all(struct service *service)
 {
+	tg_ring_drop_old(service);
 	drop(service, &service->ring[0]);
 	drop(service, &service->ring[1]);
 }
 
+void tg_rings_clear(struct tg_balancer *balancer)
+{
+	uint32_t *indexes = calloc(TG_MAX_RINGS, sizeof(*indexes));
+	struct tg_error error;
+	size_t count = 0;
+
+	if (!indexes)
+		return; /* the next time, then */
+	for (uint32_t i = 0; i < TG_MAX_RINGS; i++) {
+		if (balancer->ring_state[i] != RING_LEAVING)
+			continue;
+		balancer->ring_state[i] = RING_FREE;
+		indexes[count++] = i;
+	}
+	if (count && tg_ring_clear(balancer->dp, indexes, count, &error))
+		tg_log(TG_LOG_ERROR,
+			"%zu rings keep their memory until others take their place: %s", count,
+			error.text);
+	free(indexes);
+}
+
+/* ---- slots ---- */
+
 static bool takes_flows(const struct backend *backend, int family, bool backup)
 {
 	return backend->addr.family == family && backend->backup == backup && backend->weight > 0 &&
-	       backend->admin == TG_ADMIN_READY && backend->health != TG_HEALTH_DOWN;
+	       backend->admin == TG_ADMIN_READY && tg_backend_lives(backend);
 }
 
 /* The backends that live; without any, the backups that do. */
@@ -86,63 +133,92 @@ static size_t choose(const struct service *service, int family, struct tg_maglev
 	size_t count = 0;
 
 	for (int backup = 0; !count && backup < 2; backup++)
-		for (struct backend *b = service->backends; b; b = b->next)
+		tg_list_each(position, &service->backends) {
+			struct backend *b = backend_of_list(position);
+
 			if (takes_flows(b, family, backup))
 				chosen[count++] = (struct tg_maglev_backend){
-					.key = b->key, .id = b->index, .weight = b->weight };
+					.key = b->key, .id = b->index, .weight = b->weight
+				};
+		}
 	return count;
 }
 
-static void publish_ring(struct service *service, struct tg_ring *ring, int family,
-	struct tg_maglev_backend *chosen)
+static int publish_ring(
+	struct service *service, struct tg_ring *ring, int family, struct tg_maglev_backend *chosen)
 {
 	uint32_t *homes = malloc(ring->size * sizeof(*homes));
 	size_t count = choose(service, family, chosen);
+	int result = homes ? tg_maglev_build(chosen, count, homes, ring->size) : -ENOMEM;
 
-	if (homes && tg_maglev_build(chosen, count, homes, ring->size) == 0)
+	if (!result)
 		tg_ring_write(ring, homes);
 	free(homes);
+	return result;
 }
 
-static struct tg_ring *newest_ring(struct service *service, int v6)
+static void add_slots(const struct tg_ring *ring, uint32_t *count)
 {
-	return service->staged[v6].slots ? &service->staged[v6] : &service->ring[v6];
+	for (uint32_t i = 0; ring->slots && i < ring->size; i++)
+		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS]++;
+}
+
+static void clear_slots(const struct tg_ring *ring, uint32_t *count)
+{
+	for (uint32_t i = 0; ring->slots && i < ring->size; i++)
+		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS] = 0;
 }
 
 /* Tells each backend how many slots it has. */
 void tg_slots_count(struct service *service)
 {
-	uint32_t *counts = calloc(TG_MAX_BACKENDS, sizeof(*counts));
+	uint32_t *count = service->balancer->slot_count;
 
-	for (int v6 = 0; counts && v6 < 2; v6++) {
-		const struct tg_ring *ring = newest_ring(service, v6);
+	for (int v6 = 0; v6 < 2; v6++)
+		add_slots(&service->ring[v6], count);
+	tg_list_each(position, &service->backends)
+		backend_of_list(position)->slots = count[backend_of_list(position)->index];
+	for (int v6 = 0; v6 < 2; v6++)
+		clear_slots(&service->ring[v6], count);
+}
 
-		for (uint32_t i = 0; ring->slots && i < ring->size; i++)
-			counts[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS]++;
-	}
-	for (struct backend *b = service->backends; counts && b; b = b->next)
-		b->slots = counts[b->index];
-	free(counts);
+static size_t count_backends(const struct service *service)
+{
+	size_t count = 0;
+
+	tg_list_each(position, &service->backends)
+		count++;
+	return count;
 }
 
 /* Makes the rings in force say what the backends' states say. */
 void tg_ring_publish(struct service *service)
 {
-	struct tg_maglev_backend *chosen;
-	size_t count = 0;
+	struct tg_maglev_backend *chosen = malloc((count_backends(service) + 1) * sizeof(*chosen));
+	int result = chosen ? 0 : -ENOMEM;
 
-	for (struct backend *b = service->backends; b; b = b->next)
-		count++;
-	chosen = malloc((count + 1) * sizeof(*chosen));
-	if (!chosen)
-		return;
-	for (int v6 = 0; v6 < 2; v6++) {
-		int family = v6 ? AF_INET6 : AF_INET;
-		struct tg_ring *ring = newest_ring(service, v6);
-
-		if (ring->slots)
-			publish_ring(service, ring, family, chosen);
-	}
+	for (int v6 = 0; !result && v6 < 2; v6++)
+		if (service->ring[v6].slots)
+			result = publish_ring(
+				service, &service->ring[v6], v6 ? AF_INET6 : AF_INET, chosen);
 	free(chosen);
+	if (result)
+		tg_log(TG_LOG_ERROR, "service %s: the ring stays as it was: %s", service->name,
+			strerror(-result));
 	tg_slots_count(service);
+	service->dirty = false;
+}
+
+void tg_changes_publish(struct tg_balancer *balancer)
+{
+	struct tg_list *taken;
+
+	tg_list_each(position, &balancer->changed) {
+		struct service *service = tg_container(position, struct backend, changed)->service;
+
+		if (service->dirty)
+			tg_ring_publish(service);
+	}
+	while ((taken = tg_list_take(&balancer->changed)))
+		tg_backend_tell(tg_container(taken, struct backend, changed));
 }

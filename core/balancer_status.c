@@ -6,7 +6,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static struct tg_backend_status backend_status(struct tg_balancer *balancer, const struct backend *b)
+static struct tg_backend_status backend_status(
+	struct tg_balancer *balancer, const struct backend *b)
 {
 	struct tg_backend_status status = {
 		.addr = b->addr,
@@ -16,6 +17,7 @@ static struct tg_backend_status backend_status(struct tg_balancer *balancer, con
 		.admin = b->admin,
 		.backup = b->backup,
 		.checked = b->check != NULL,
+		.lives = tg_backend_lives(b),
 		.hop = b->hop,
 		.forwarded = tg_datapath_counter(balancer->dp, TG_MAP_BACKEND_COUNTERS, b->index),
 		.replies = tg_datapath_counter(balancer->dp, TG_MAP_REPLY_COUNTERS, b->index),
@@ -38,15 +40,17 @@ static int fill_service(struct tg_service_status *status, struct service *servic
 	status->slots = service->slots;
 	for (int v6 = 0; v6 < 2; v6++)
 		status->ring[v6] = service->ring[v6].slots ? service->ring[v6].size : 0;
-	status->forwarded = tg_datapath_counter(service->balancer->dp, TG_MAP_SERVICE_COUNTERS, service->index);
-	for (struct backend *b = service->backends; b; b = b->next)
+	status->forwarded =
+		tg_datapath_counter(service->balancer->dp, TG_MAP_SERVICE_COUNTERS, service->index);
+	tg_list_each(position, &service->backends)
 		count++;
 	status->backends = calloc(count + 1, sizeof(*status->backends));
 	status->vips = calloc(service->vip_count + 1, sizeof(*status->vips));
 	if (!status->backends || !status->vips)
 		return -ENOMEM;
-	for (struct backend *b = service->backends; b; b = b->next)
-		status->backends[status->backend_count++] = backend_status(service->balancer, b);
+	tg_list_each(position, &service->backends)
+		status->backends[status->backend_count++] =
+			backend_status(service->balancer, backend_of_list(position));
 	status->vip_count = service->vip_count;
 	if (service->vip_count)
 		memcpy(status->vips, service->vips, service->vip_count * sizeof(*status->vips));
@@ -60,11 +64,16 @@ struct tg_status *tg_balancer_status(struct tg_balancer *balancer)
 
 	if (!status)
 		return NULL;
-	for (struct service *s = balancer->services; s; s = s->next)
+	tg_list_each(position, &balancer->services)
 		count++;
 	status->services = calloc(count + 1, sizeof(*status->services));
-	for (struct service *s = balancer->services; status->services && s; s = s->next)
-		if (fill_service(&status->services[status->service_count++], s)) {
+	if (!status->services) {
+		free(status);
+		return NULL;
+	}
+	tg_list_each(position, &balancer->services)
+		if (fill_service(&status->services[status->service_count++],
+			    service_of_list(position))) {
 			tg_status_free(status);
 			return NULL;
 		}
@@ -84,7 +93,8 @@ void tg_status_free(struct tg_status *status)
 static const struct tg_vip_spec *first_vip(const struct service *service, int family, uint8_t proto)
 {
 	for (size_t i = 0; i < service->vip_count; i++)
-		if (service->vips[i].addr.family == family && (!proto || service->vips[i].proto == proto))
+		if (service->vips[i].addr.family == family &&
+			(!proto || service->vips[i].proto == proto))
 			return &service->vips[i];
 	return NULL;
 }
@@ -95,12 +105,14 @@ static uint64_t flow_hash(const struct tg_balancer *balancer, const struct tg_ad
 	uint32_t ports = tg_ports(htons(port), htons(vip->port));
 
 	if (client->family == AF_INET)
-		return tg_flow_hash4(&balancer->flow_key, client->word[0], vip->addr.word[0], ports, vip->proto);
+		return tg_flow_hash4(
+			&balancer->flow_key, client->word[0], vip->addr.word[0], ports, vip->proto);
 	return tg_flow_hash6(&balancer->flow_key, client->word, vip->addr.word, ports, vip->proto);
 }
 
 int tg_balancer_lookup(struct tg_balancer *balancer, const char *name, const struct tg_addr *client,
-	uint16_t port, uint8_t proto, struct tg_addr *addr, uint16_t *backend_port, struct tg_error *error)
+	uint16_t port, uint8_t proto, struct tg_addr *addr, uint16_t *backend_port,
+	struct tg_error *error)
 {
 	struct service *service = tg_service_find(balancer, name);
 	const struct tg_vip_spec *vip = service ? first_vip(service, client->family, proto) : NULL;
@@ -111,7 +123,8 @@ int tg_balancer_lookup(struct tg_balancer *balancer, const char *name, const str
 	if (!vip)
 		return tg_fail(error, -ENOENT, "service \"%s\" has no VIP for such a flow", name);
 	ring = &service->ring[client->family == AF_INET6];
-	home = TG_SLOT_HOME(ring->slots[tg_slot_of(flow_hash(balancer, client, port, vip), ring->size)]);
+	home = TG_SLOT_HOME(
+		ring->slots[tg_slot_of(flow_hash(balancer, client, port, vip), ring->size)]);
 	if (!home)
 		return tg_fail(error, -EHOSTDOWN, "service \"%s\" has no live backend", name);
 	entry = &balancer->dp->backends[home];

@@ -1,48 +1,75 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-/* VIPs, and nat's way back from a backend's endpoint to its VIP (see balancer.h). */
+/*
+ * Endpoints: VIPs, and nat's way back from a backend's endpoint to its VIP (see balancer.h). What the
+ * hash maps hold is known here, so that only what changes is written. An endpoint belongs to one
+ * service; another one that wants it takes it over in one write.
+ */
 #include "balancer_internal.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
-#include <search.h>
 #include <stdlib.h>
 
-union vip_key {
-	struct tg_vip4_key v4;
-	struct tg_vip6_key v6;
+static const struct {
+	const char *name; /* for messages */
+	enum tg_map map;
+	int family;
+	size_t key, value;
+	uint32_t max;
+} kinds[] = {
+	[TG_ENDPOINT_VIP4] = { "IPv4 VIPs", TG_MAP_VIPS4, AF_INET, sizeof(struct tg_vip4_key),
+		sizeof(struct tg_vip), TG_MAX_VIPS },
+	[TG_ENDPOINT_VIP6] = { "IPv6 VIPs", TG_MAP_VIPS6, AF_INET6, sizeof(struct tg_vip6_key),
+		sizeof(struct tg_vip), TG_MAX_VIPS },
+	[TG_ENDPOINT_REVERSE4] = { "IPv4 endpoints of nat's backends", TG_MAP_REVERSE4, AF_INET,
+		sizeof(struct tg_vip4_key), sizeof(struct tg_reverse4), TG_MAX_REVERSE },
+	[TG_ENDPOINT_REVERSE6] = { "IPv6 endpoints of nat's backends", TG_MAP_REVERSE6, AF_INET6,
+		sizeof(struct tg_vip6_key), sizeof(struct tg_reverse6), TG_MAX_REVERSE },
 };
 
-/* Fills the key of an endpoint for the maps of its family. */
-static void make_key(union vip_key *key, const struct tg_addr *addr, uint16_t port, uint8_t proto)
+#define FIRST_KIND TG_ENDPOINT_VIP4
+#define LAST_KIND  TG_ENDPOINT_REVERSE6
+
+static enum tg_endpoint_kind vip_kind(const struct tg_addr *addr)
 {
-	memset(key, 0, sizeof(*key));
-	if (addr->family == AF_INET) {
-		key->v4 = (struct tg_vip4_key){ addr->word[0], htons(port), proto, 0 };
-		return;
-	}
-	memcpy(key->v6.addr, addr->word, sizeof(key->v6.addr));
-	key->v6.port = htons(port);
-	key->v6.proto = proto;
+	return is_v6(addr) ? TG_ENDPOINT_VIP6 : TG_ENDPOINT_VIP4;
 }
 
-static int vip_map(const struct tg_balancer *balancer, int family)
+static enum tg_endpoint_kind reverse_kind(const struct tg_addr *addr)
 {
-	return balancer->dp->maps[family == AF_INET ? TG_MAP_VIPS4 : TG_MAP_VIPS6];
+	return is_v6(addr) ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4;
 }
+
+static union endpoint_key key_of(const struct tg_addr *addr, uint16_t port, uint8_t proto)
+{
+	union endpoint_key key = { 0 };
+
+	if (!is_v6(addr)) {
+		key.v4 = (struct tg_vip4_key){ addr->word[0], htons(port), proto, 0 };
+		return key;
+	}
+	memcpy(key.v6.addr, addr->word, sizeof(key.v6.addr));
+	key.v6.port = htons(port);
+	key.v6.proto = proto;
+	return key;
+}
+
+/* ---- the index of endpoints ---- */
 
 static void on_settled(uv_timer_t *settle)
 {
 	struct tg_balancer *balancer = settle->data;
 	const int *maps = balancer->dp->maps;
 
-	tg_endpoints_publish(&balancer->endpoints, (int[]){ maps[TG_MAP_VIPS4], maps[TG_MAP_VIPS6],
-		maps[TG_MAP_REVERSE4], maps[TG_MAP_REVERSE6] });
+	tg_endpoints_publish(
+		&balancer->index, (int[]){ maps[TG_MAP_VIPS4], maps[TG_MAP_VIPS6],
+					  maps[TG_MAP_REVERSE4], maps[TG_MAP_REVERSE6] });
 }
 
 /* A VIP or a way back is about to change: until that has settled, the hash maps are asked. */
 static void changing(struct tg_balancer *balancer)
 {
-	tg_endpoints_forget(&balancer->endpoints);
+	tg_endpoints_forget(&balancer->index);
 	uv_update_time(balancer->loop);
 	uv_timer_start(&balancer->settle, on_settled, TG_ENDPOINTS_REST_MS, 0);
 }
@@ -51,275 +78,291 @@ static void changing(struct tg_balancer *balancer)
 int tg_index_open(struct tg_balancer *balancer)
 {
 	const int *maps = balancer->dp->maps;
-	int result = tg_endpoints_open(&balancer->endpoints, maps[TG_MAP_CLOCK],
+	int result = tg_endpoints_open(&balancer->index, maps[TG_MAP_CLOCK],
 		maps[TG_MAP_ENDPOINT_LINES], maps[TG_MAP_ENDPOINTS]);
 
-	if (!result && !balancer->endpoints.clock->index_lines)
+	if (!result && !balancer->index.clock->index_lines)
 		changing(balancer);
 	return result;
 }
 
-/* Sets an entry, unless it says the same already. */
-static void put(struct tg_balancer *balancer, int map, const void *key, const void *value, size_t size)
-{
-	char now[64];
+/* ---- the table ---- */
 
-	if (!bpf_map_lookup_elem(map, key, now) && !memcmp(now, value, size))
+static uint32_t hash_of(enum tg_endpoint_kind kind, const union endpoint_key *key)
+{
+	return tg_hash(key, sizeof(*key)) ^ kind * 0x9e3779b9u;
+}
+
+static struct endpoint *find(
+	struct tg_balancer *balancer, enum tg_endpoint_kind kind, const union endpoint_key *key)
+{
+	struct tg_table_node *node = tg_table_first(&balancer->endpoints, hash_of(kind, key));
+
+	for (; node; node = tg_table_next(node)) {
+		struct endpoint *endpoint = tg_container(node, struct endpoint, node);
+
+		if (endpoint->kind == kind && !memcmp(&endpoint->key, key, sizeof(*key)))
+			return endpoint;
+	}
+	return NULL;
+}
+
+static struct endpoint *add(
+	struct service *service, enum tg_endpoint_kind kind, const union endpoint_key *key)
+{
+	struct tg_balancer *balancer = service->balancer;
+	struct endpoint *endpoint = calloc(1, sizeof(*endpoint));
+
+	if (!endpoint ||
+		tg_table_insert(&balancer->endpoints, &endpoint->node, hash_of(kind, key))) {
+		free(endpoint);
+		return NULL;
+	}
+	endpoint->kind = kind;
+	endpoint->key = *key;
+	tg_list_add(&service->endpoints, &endpoint->of_service);
+	balancer->endpoint_count[kind]++;
+	return endpoint;
+}
+
+static void forget(struct tg_balancer *balancer, struct endpoint *endpoint)
+{
+	balancer->endpoint_count[endpoint->kind]--;
+	tg_list_remove(&endpoint->of_service);
+	tg_table_remove(&balancer->endpoints, &endpoint->node);
+	free(endpoint);
+}
+
+/* The service wants this endpoint with this value: it gets it, from another service if need be. */
+static void put(struct service *service, enum tg_endpoint_kind kind, const union endpoint_key *key,
+	const union endpoint_value *value)
+{
+	struct tg_balancer *balancer = service->balancer;
+	struct endpoint *endpoint = find(balancer, kind, key);
+	bool write = !endpoint || memcmp(&endpoint->value, value, sizeof(*value));
+
+	if (!endpoint)
+		endpoint = add(service, kind, key);
+	if (write)
+		changing(balancer);
+	if (write && tg_datapath_set(balancer->dp, kinds[kind].map, key, value))
+		write = false; /* logged; there may be an older value that is still ours */
+	if (!endpoint)
 		return;
-	changing(balancer);
-	bpf_map_update_elem(map, key, value, BPF_ANY);
+	if (write)
+		endpoint->value = *value;
+	endpoint->wanted = true;
+	tg_list_remove(&endpoint->of_service);
+	tg_list_add(&service->endpoints, &endpoint->of_service);
 }
 
-static void take_out(struct tg_balancer *balancer, int map, const void *key)
+static void put_vip(struct service *service, const struct tg_vip_spec *vip)
 {
-	changing(balancer);
-	bpf_map_delete_elem(map, key);
+	const struct tg_ring *ring = &service->ring[is_v6(&vip->addr)];
+	union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
+	union endpoint_value value = { 0 };
+
+	value.vip = (struct tg_vip){ .ring = ring->index,
+		.slots = ring->size,
+		.service = service->index,
+		.mode = service->mode,
+		.fail = service->fail };
+	put(service, vip_kind(&vip->addr), &key, &value);
 }
 
-/* Writes the service's VIPs. */
+/* Where a backend's answers come from. */
+static union endpoint_key reverse_key(
+	const struct tg_vip_spec *vip, const struct tg_addr *addr, uint16_t port)
+{
+	return key_of(addr, port ? port : vip->port, vip->proto);
+}
+
+static void put_reverse(
+	struct service *service, const struct tg_vip_spec *vip, const struct backend *backend)
+{
+	union endpoint_key key = reverse_key(vip, &backend->addr, backend->port);
+	union endpoint_value value = { 0 };
+
+	if (is_v6(&vip->addr)) {
+		value.reverse6 = (struct tg_reverse6){ .port = htons(vip->port),
+			.service = service->index,
+			.backend = backend->index };
+		memcpy(value.reverse6.addr, vip->addr.word, sizeof(value.reverse6.addr));
+	} else {
+		value.reverse4 = (struct tg_reverse4){ .addr = vip->addr.word[0],
+			.port = htons(vip->port),
+			.service = service->index,
+			.backend = backend->index };
+	}
+	put(service, reverse_kind(&vip->addr), &key, &value);
+}
+
+static bool needs_reverse(
+	enum tg_mode mode, const struct tg_vip_spec *vip, const struct tg_addr *backend)
+{
+	return mode == TG_MODE_NAT && backend->family == vip->addr.family;
+}
+
+/* Puts the service's ways back and then its VIPs in the maps; what it has no more goes in tg_vips_drop. */
 void tg_vips_put(struct service *service)
 {
-	for (size_t i = 0; i < service->vip_count; i++) {
-		const struct tg_vip_spec *vip = &service->vips[i];
-		const struct tg_ring *ring = &service->ring[vip->addr.family == AF_INET6];
-		struct tg_vip want = { .ring = ring->index, .slots = ring->size,
-			.service = service->index, .mode = service->mode, .fail = service->fail };
-		int map = vip_map(service->balancer, vip->addr.family);
-		union vip_key key;
-
-		make_key(&key, &vip->addr, vip->port, vip->proto);
-		put(service->balancer, map, &key, &want, sizeof(want));
-	}
-}
-
-static bool keeps(const struct service *service, const struct tg_vip_spec *vip)
-{
 	for (size_t i = 0; i < service->vip_count; i++)
-		if (service->vips[i].port == vip->port && service->vips[i].proto == vip->proto &&
-			tg_addr_equal(&service->vips[i].addr, &vip->addr))
-			return true;
-	return false;
+		tg_list_each(position, &service->backends)
+			if (backend_of_list(position)->wanted &&
+				needs_reverse(service->mode, &service->vips[i],
+					&backend_of_list(position)->addr))
+				put_reverse(service, &service->vips[i], backend_of_list(position));
+	for (size_t i = 0; i < service->vip_count; i++)
+		put_vip(service, &service->vips[i]);
 }
 
-/* Removes those of `vips` that the service no longer has, and that no other service took over. */
-void tg_vips_drop(struct service *service, const struct tg_vip_spec *vips, size_t count)
+/* Removes what the service has and did not put since the last time. */
+void tg_vips_drop(struct service *service)
 {
-	for (size_t i = 0; i < count; i++) {
-		int map = vip_map(service->balancer, vips[i].addr.family);
-		union vip_key key;
-		struct tg_vip now;
+	struct tg_balancer *balancer = service->balancer;
+	struct tg_list *next;
 
-		if (keeps(service, &vips[i]))
-			continue;
-		make_key(&key, &vips[i].addr, vips[i].port, vips[i].proto);
-		if (!bpf_map_lookup_elem(map, &key, &now) && now.service == service->index)
-			take_out(service->balancer, map, &key);
+	for (struct tg_list *at = service->endpoints.next; at != &service->endpoints; at = next) {
+		struct endpoint *endpoint = endpoint_of_list(at);
+
+		next = at->next;
+		if (!endpoint->wanted) {
+			changing(balancer);
+			bpf_map_delete_elem(
+				balancer->dp->maps[kinds[endpoint->kind].map], &endpoint->key);
+			forget(balancer, endpoint);
+		} else {
+			endpoint->wanted = false;
+		}
 	}
 }
 
-static struct service *service_at(struct tg_balancer *balancer, uint32_t index)
+/* Frees what is in memory. */
+void tg_vips_forget(struct service *service)
 {
-	struct service *service = balancer->services;
-
-	while (service && service->index != index)
-		service = service->next;
-	return service;
+	while (!tg_list_empty(&service->endpoints))
+		forget(service->balancer, endpoint_of_list(service->endpoints.next));
 }
 
-static int adopt_vip(struct tg_balancer *balancer, int family, const union vip_key *key,
-	const struct tg_vip *vip)
-{
-	struct service *service = service_at(balancer, vip->service);
-	struct tg_vip_spec *vips, *fresh;
+/* ---- room ---- */
 
-	if (!service)
-		return 0;
-	vips = realloc(service->vips, (service->vip_count + 1) * sizeof(*vips));
+/* Counts what the service that comes needs and is not there yet. */
+static void count_new(
+	struct tg_balancer *balancer, const struct tg_service_spec *spec, uint32_t *count)
+{
+	for (size_t i = 0; i < spec->vip_count; i++) {
+		const struct tg_vip_spec *vip = &spec->vips[i];
+		enum tg_endpoint_kind kind = reverse_kind(&vip->addr);
+		union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
+
+		count[vip_kind(&vip->addr)] += !find(balancer, vip_kind(&vip->addr), &key);
+		for (size_t j = 0; j < spec->backend_count; j++) {
+			const struct tg_backend_spec *b = &spec->backends[j];
+
+			if (!needs_reverse(spec->mode, vip, &b->addr))
+				continue;
+			key = reverse_key(vip, &b->addr, b->port);
+			count[kind] += !find(balancer, kind, &key);
+		}
+	}
+}
+
+int tg_vips_check(struct tg_balancer *balancer, struct tg_error *error)
+{
+	uint32_t count[LAST_KIND + 1];
+
+	memcpy(count, balancer->endpoint_count, sizeof(count));
+	tg_list_each(position, &balancer->services)
+		if (service_of_list(position)->next_spec)
+			count_new(balancer, service_of_list(position)->next_spec, count);
+	for (int kind = FIRST_KIND; kind <= LAST_KIND; kind++) {
+		if (count[kind] > kinds[kind].max)
+			return tg_fail(error, -ENOSPC,
+				"%u %s, those that go in the same step included: there is room for "
+				"%u",
+				count[kind], kinds[kind].name, kinds[kind].max);
+		if (count[kind] > balancer->endpoint_count[kind] &&
+			balancer->dp->maps[kinds[kind].map] < 0)
+			return tg_fail(error, -EINVAL,
+				"the program has no feature for %s: specialise it first",
+				kinds[kind].name);
+	}
+	return 0;
+}
+
+/* ---- adoption ---- */
+
+static int adopt_vip(struct service *service, int family, const union endpoint_key *key)
+{
+	struct tg_vip_spec *vips = realloc(service->vips, (service->vip_count + 1) * sizeof(*vips));
+
 	if (!vips)
 		return -ENOMEM;
 	service->vips = vips;
-	fresh = &vips[service->vip_count++];
-	*fresh = (struct tg_vip_spec){
-		.addr = tg_addr_from_bytes(family, family == AF_INET ? (void *)&key->v4.addr : (void *)key->v6.addr),
+	vips[service->vip_count++] = (struct tg_vip_spec){
+		.addr = tg_addr_from_bytes(
+			family, family == AF_INET ? (void *)&key->v4.addr : (void *)key->v6.addr),
 		.port = ntohs(family == AF_INET ? key->v4.port : key->v6.port),
 		.proto = family == AF_INET ? key->v4.proto : key->v6.proto,
 	};
 	return 0;
 }
 
-/* Gives adopted services the VIPs that the maps hold for them. */
-int tg_vips_adopt(struct tg_balancer *balancer)
+static uint32_t owner_of(enum tg_endpoint_kind kind, const union endpoint_value *value)
 {
-	static const int families[] = { AF_INET, AF_INET6 };
-	int result = 0;
+	if (kind == TG_ENDPOINT_REVERSE4)
+		return value->reverse4.service;
+	return kind == TG_ENDPOINT_REVERSE6 ? value->reverse6.service : value->vip.service;
+}
 
-	for (int i = 0; i < 2; i++) {
-		int map = vip_map(balancer, families[i]);
-		union vip_key key, *last = NULL;
-		struct tg_vip vip;
+static int adopt_one(struct tg_balancer *balancer, enum tg_endpoint_kind kind,
+	const union endpoint_key *key, const union endpoint_value *value)
+{
+	uint32_t owner = owner_of(kind, value);
+	struct service *service = owner < TG_MAX_SERVICES ? balancer->by_index[owner] : NULL;
+	struct endpoint *endpoint = service ? add(service, kind, key) : NULL;
 
-		while (!result && !bpf_map_get_next_key(map, last, &key)) {
-			last = &key;
-			if (!bpf_map_lookup_elem(map, &key, &vip))
-				result = adopt_vip(balancer, families[i], &key, &vip);
+	if (!endpoint)
+		return -ENOMEM;
+	endpoint->value = *value;
+	return kind <= TG_ENDPOINT_VIP6 ? adopt_vip(service, kinds[kind].family, key) : 0;
+}
+
+static bool is_orphan(
+	struct tg_balancer *balancer, enum tg_endpoint_kind kind, const union endpoint_value *value)
+{
+	uint32_t owner = owner_of(kind, value);
+
+	return owner >= TG_MAX_SERVICES || !balancer->by_index[owner];
+}
+
+/* Adopts the entries of a map; those of no service, which a daemon left that died in an apply, go. */
+static int adopt_kind(struct tg_balancer *balancer, enum tg_endpoint_kind kind)
+{
+	int map = balancer->dp->maps[kinds[kind].map], result = 0;
+	union endpoint_key key = { 0 }, next = { 0 };
+	union endpoint_value value = { 0 };
+	bool more = map >= 0 && !bpf_map_get_next_key(map, NULL, &key);
+
+	while (more && !result) {
+		more = !bpf_map_get_next_key(map, &key, &next);
+		if (!bpf_map_lookup_elem(map, &key, &value)) {
+			if (is_orphan(balancer, kind, &value))
+				bpf_map_delete_elem(map, &key);
+			else
+				result = adopt_one(balancer, kind, &key, &value);
 		}
+		key = next;
 	}
 	return result;
 }
 
-/* An entry of `reverse4` or `reverse6` that is in force. */
-struct reverse {
-	union vip_key key;
-	int family;
-	bool wanted;
-};
-
-static int by_key(const void *a, const void *b)
+/* Gives adopted services the endpoints that the maps hold for them. */
+int tg_vips_adopt(struct tg_balancer *balancer)
 {
-	const struct reverse *x = a, *y = b;
+	int result = 0;
 
-	return memcmp(&x->key, &y->key, sizeof(x->key));
-}
-
-static struct reverse *reverse_new(struct service *service, int family, const union vip_key *key)
-{
-	struct reverse *entry = calloc(1, sizeof(*entry)), **found;
-
-	if (!entry)
-		return NULL;
-	entry->family = family;
-	entry->key = *key;
-	found = tsearch(entry, &service->reverse, by_key);
-	if (!found || *found != entry)
-		free(entry);
-	return found ? *found : NULL;
-}
-
-static int adopt_reverse(struct tg_balancer *balancer, int family)
-{
-	int map = balancer->dp->maps[family == AF_INET ? TG_MAP_REVERSE4 : TG_MAP_REVERSE6];
-	union vip_key key = { 0 }, *last = NULL;
-	struct service *service;
-	union {
-		struct tg_reverse4 v4;
-		struct tg_reverse6 v6;
-	} value;
-
-	while (map >= 0 && !bpf_map_get_next_key(map, last, &key)) {
-		last = &key;
-		if (bpf_map_lookup_elem(map, &key, &value))
-			continue;
-		service = service_at(balancer, family == AF_INET ? value.v4.service : value.v6.service);
-		if (service && !reverse_new(service, family, &key))
-			return -ENOMEM;
-	}
-	return 0;
-}
-
-/* Gives adopted services the ways back that the maps hold for them. */
-int tg_reverse_adopt(struct tg_balancer *balancer)
-{
-	int result = adopt_reverse(balancer, AF_INET);
-
-	return result ? result : adopt_reverse(balancer, AF_INET6);
-}
-
-static int reverse_map(const struct service *service, int family)
-{
-	return service->balancer->dp->maps[family == AF_INET ? TG_MAP_REVERSE4 : TG_MAP_REVERSE6];
-}
-
-static void write_reverse(struct service *service, const union vip_key *key,
-	const struct tg_vip_spec *vip, const struct backend *backend)
-{
-	struct tg_reverse4 v4 = { .addr = vip->addr.word[0], .port = htons(vip->port),
-		.service = service->index, .backend = backend->index };
-	struct tg_reverse6 v6 = { .port = htons(vip->port), .service = service->index,
-		.backend = backend->index };
-	bool is_v4 = vip->addr.family == AF_INET;
-
-	memcpy(v6.addr, vip->addr.word, sizeof(v6.addr));
-	put(service->balancer, reverse_map(service, vip->addr.family), key,
-		is_v4 ? (void *)&v4 : (void *)&v6, is_v4 ? sizeof(v4) : sizeof(v6));
-}
-
-static void want_reverse(struct service *service, const struct tg_vip_spec *vip,
-	const struct backend *backend)
-{
-	struct reverse *entry;
-	union vip_key key;
-
-	make_key(&key, &backend->addr, backend->port ? backend->port : vip->port, vip->proto);
-	entry = reverse_new(service, vip->addr.family, &key);
-	if (!entry)
-		return;
-	entry->wanted = true;
-	write_reverse(service, &entry->key, vip, backend);
-}
-
-struct unwanted {
-	struct reverse **list;
-	size_t count;
-};
-
-static void collect_unwanted(const void *node, VISIT visit, void *arg)
-{
-	struct reverse *entry = *(struct reverse *const *)node;
-	struct unwanted *unwanted = arg;
-	struct reverse **list;
-
-	if (visit != postorder && visit != leaf)
-		return;
-	if (!entry->wanted) {
-		list = realloc(unwanted->list, (unwanted->count + 1) * sizeof(*list));
-		if (!list)
-			return;
-		unwanted->list = list;
-		list[unwanted->count++] = entry;
-	}
-	entry->wanted = false;
-}
-
-static bool belongs(int map, const struct reverse *entry, uint32_t service)
-{
-	union {
-		struct tg_reverse4 v4;
-		struct tg_reverse6 v6;
-	} now;
-
-	if (bpf_map_lookup_elem(map, &entry->key, &now))
-		return false;
-	return (entry->family == AF_INET ? now.v4.service : now.v6.service) == service;
-}
-
-static void drop_unwanted(struct service *service)
-{
-	struct unwanted unwanted = { 0 };
-
-	twalk_r(service->reverse, collect_unwanted, &unwanted);
-	for (size_t i = 0; i < unwanted.count; i++) {
-		struct reverse *entry = unwanted.list[i];
-		int map = reverse_map(service, entry->family);
-
-		if (belongs(map, entry, service->index)) /* another service may have taken it over */
-			take_out(service->balancer, map, &entry->key);
-		tdelete(entry, &service->reverse, by_key);
-		free(entry);
-	}
-	free(unwanted.list);
-}
-
-/* Makes the way back that of the service's VIPs and backends; without nat, none. */
-void tg_reverse_sync(struct service *service)
-{
-	for (size_t i = 0; service->mode == TG_MODE_NAT && i < service->vip_count; i++)
-		for (struct backend *b = service->backends; b; b = b->next)
-			if (b->addr.family == service->vips[i].addr.family)
-				want_reverse(service, &service->vips[i], b);
-	drop_unwanted(service);
-}
-
-void tg_reverse_drop(struct service *service)
-{
-	drop_unwanted(service); /* between two syncs nothing is marked as wanted */
+	for (int kind = FIRST_KIND; !result && kind <= LAST_KIND; kind++)
+		result = adopt_kind(balancer, kind);
+	return result;
 }

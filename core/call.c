@@ -29,6 +29,9 @@ static void finish(void *arg)
 	lua_State *L = call->vm->L;
 	int count = 1;
 
+	call->vm->calls--; /* over, for its callback: that may close the controller */
+	if (call->home && !call->vm->calls)
+		tg_mailbox_hold(call->home, false);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, call->callback);
 	luaL_unref(L, LUA_REGISTRYINDEX, call->callback);
 	if (call->code < 0)
@@ -38,9 +41,6 @@ static void finish(void *arg)
 	else
 		lua_pushboolean(L, true);
 	tg_vm_pcall(call->vm, count, 0);
-	call->vm->calls--;
-	if (call->home && !call->vm->calls)
-		tg_mailbox_hold(call->home, false);
 	if (call->release)
 		call->release(call);
 	free(call);

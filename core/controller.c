@@ -64,7 +64,8 @@ static void engine_started(uv_loop_t *loop, void *user)
 {
 	struct tg_controller *controller = user;
 
-	controller->balancer = tg_balancer_new(loop, &controller->datapath, on_event, controller, &controller->engine_error);
+	controller->balancer = tg_balancer_new(
+		loop, &controller->datapath, on_event, controller, &controller->engine_error);
 	uv_sem_post(&controller->ready);
 }
 
@@ -110,16 +111,26 @@ int tg_controller_start(struct tg_controller *controller, struct tg_error *error
 	return -EIO;
 }
 
-void tg_controller_close(struct tg_controller *controller)
+int tg_controller_stop(struct tg_controller *controller)
 {
-	while (controller->vm->calls) /* they use the controller, and answer to the VM */
-		uv_run(controller->vm->loop, UV_RUN_ONCE);
+	if (controller->vm->calls)
+		return -EBUSY;
 	if (controller->engine)
 		tg_engine_stop(controller->engine);
 	close_neighbour(controller);
-	tg_mailbox_close(controller->home);
 	if (controller->opened)
 		tg_datapath_close(&controller->datapath);
+	controller->engine = NULL;
+	controller->balancer = NULL;
+	controller->opened = false;
+	return 0;
+}
+
+void tg_controller_close(struct tg_controller *controller)
+{
+	while (tg_controller_stop(controller)) /* calls use the controller, and answer to the VM */
+		uv_run(controller->vm->loop, UV_RUN_ONCE);
+	tg_mailbox_close(controller->home);
 	luaL_unref(controller->vm->L, LUA_REGISTRYINDEX, controller->on_event);
 	controller->vm->user = NULL;
 	free(controller);

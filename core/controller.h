@@ -30,7 +30,12 @@ int tg_controller_start(struct tg_controller *controller, struct tg_error *error
 /* As tg_balancer_route, in the main thread and without an engine. Not with a question under way at the start. */
 int tg_controller_ask(struct tg_controller *controller, const struct tg_addr *addr,
 	void (*done)(void *user, const struct tg_nexthop *hop), void *user, struct tg_error *error);
-/* Ends the engine. The datapath goes on. Before tg_vm_close; frees the controller. */
+/*
+ * Ends the engine and closes the datapath, which goes on; another one can be opened then. With calls
+ * (core/call.h) under way nothing happens: -EBUSY.
+ */
+int tg_controller_stop(struct tg_controller *controller);
+/* Waits for calls, stops, and frees the controller. Before tg_vm_close. */
 void tg_controller_close(struct tg_controller *controller);
 
 #endif

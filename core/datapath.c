@@ -2,6 +2,7 @@
 #include "datapath.h"
 
 #include "flow_hash.h"
+#include "log.h"
 #include "pins.h"
 
 #include "xdp.skel.h"
@@ -16,6 +17,7 @@
 #include <sys/mman.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 static const char *const map_names[] = {
@@ -30,20 +32,17 @@ static bool is_nat_map(enum tg_map map)
 	return map >= TG_MAP_REPLY_COUNTERS && map <= TG_MAP_LINES;
 }
 
-/* libbpf's last warning: more telling than an errno. One loader at a time, so one buffer. */
-static char last_warning[256];
+/* libbpf's last warning: more telling than an errno. */
+static _Thread_local char last_warning[256];
 
 static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
 {
-	char line[sizeof(last_warning)];
-
 	if (level != LIBBPF_WARN)
 		return 0;
-	vsnprintf(line, sizeof(line), format, args);
-	line[strcspn(line, "\n")] = 0;
+	vsnprintf(last_warning, sizeof(last_warning), format, args);
+	last_warning[strcspn(last_warning, "\n")] = 0;
 	if (getenv("TIDEGATE_LIBBPF_LOG"))
-		fprintf(stderr, "%s\n", line);
-	memcpy(last_warning, line, sizeof(line));
+		fprintf(stderr, "%s\n", last_warning);
 	return 0;
 }
 
@@ -84,12 +83,25 @@ static int inspect_pins(const char *dir, const char *instance, struct tg_instanc
 
 static int not_ours(const char *dir, struct tg_error *error)
 {
-	return tg_fail(error, -EEXIST, "%s holds pins that are not this instance's: remove them or name another --instance", dir);
+	return tg_fail(error, -EEXIST,
+		"%s holds pins that are not this instance's: remove them or name another "
+		"--instance",
+		dir);
 }
 
 static int draw_seed(__u64 seed[2])
 {
 	return getrandom(seed, 2 * sizeof(*seed), 0) == 2 * sizeof(*seed) ? 0 : -EIO;
+}
+
+/* The seed is a constant of the program, which its tag doesn't cover: the pinned one is not ours then. */
+static int set_seed(struct tg_datapath *dp, const __u64 seed[2])
+{
+	if (!memcmp(dp->info.seed, seed, sizeof(dp->info.seed)))
+		return 0;
+	memcpy(dp->info.seed, seed, sizeof(dp->info.seed));
+	memset(dp->info.program_tag, 0, sizeof(dp->info.program_tag));
+	return 0;
 }
 
 static __u64 current_netns(void)
@@ -121,7 +133,8 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 		*replaced = true;
 		tg_pins_remove(dp->dir);
 	} else if (result && result != -ENOENT) {
-		return tg_fail(error, result, "can't read the pins in %s: %s", dp->dir, strerror(-result));
+		return tg_fail(
+			error, result, "can't read the pins in %s: %s", dp->dir, strerror(-result));
 	}
 	dp->adopted = result == 0;
 	dp->info = (struct tg_instance_record){ .abi = TG_ABI_VERSION };
@@ -130,10 +143,8 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 	snprintf(dp->info.name, sizeof(dp->info.name), "%s", instance);
 	dp->info.netns = current_netns();
 	if (seed[0] || seed[1])
-		memcpy(dp->info.seed, seed, sizeof(dp->info.seed));
-	else if (!dp->adopted)
-		return draw_seed(dp->info.seed);
-	return 0;
+		return set_seed(dp, seed);
+	return dp->adopted ? 0 : draw_seed(dp->info.seed);
 }
 
 /* Does a pinned map have the shape that the program needs? The kernel adds flags of its own: not compared. */
@@ -143,7 +154,8 @@ static bool fits(int fd, const struct bpf_map *map)
 	__u32 size = sizeof(info);
 
 	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
-	       info.key_size == bpf_map__key_size(map) && info.value_size == bpf_map__value_size(map) &&
+	       info.key_size == bpf_map__key_size(map) &&
+	       info.value_size == bpf_map__value_size(map) &&
 	       info.max_entries == bpf_map__max_entries(map);
 }
 
@@ -153,18 +165,22 @@ static int reuse_map(struct bpf_map *map, const char *path, struct tg_error *err
 	int fd = bpf_obj_get(path), result;
 
 	if (fd < 0)
-		return errno == ENOENT ? 1 : tg_fail(error, -errno, "can't open %s: %s", path, strerror(errno));
+		return errno == ENOENT
+			       ? 1
+			       : tg_fail(error, -errno, "can't open %s: %s", path, strerror(errno));
 	if (fits(fd, map))
 		result = bpf_map__reuse_fd(map, fd) ? -errno : 0;
 	else
-		result = tg_fail(error, -EPROTO, "%s has another shape than this version's: `tidegate unload` removes it", path);
+		result = tg_fail(error, -EPROTO,
+			"%s has another shape than this version's: `tidegate unload` removes it",
+			path);
 	close(fd);
 	return result;
 }
 
 /* Lets every map be the pinned one, or be made and pinned. */
-static int prepare_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features,
-	struct tg_error *error)
+static int prepare_maps(
+	struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features, struct tg_error *error)
 {
 	char path[192];
 	int result = 0;
@@ -200,15 +216,18 @@ static int keep_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton)
 	return 0;
 }
 
+/* The engine's thread may be reading `out` meanwhile. */
 static int map_memory(int fd, size_t size, void **out)
 {
+	void *memory;
+
 	if (fd < 0 || *out)
 		return 0;
-	*out = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (*out != MAP_FAILED)
-		return 0;
-	*out = NULL;
-	return -errno;
+	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (memory == MAP_FAILED)
+		return -errno;
+	__atomic_store_n(out, memory, __ATOMIC_RELEASE);
+	return 0;
 }
 
 static int map_all(struct tg_datapath *dp)
@@ -218,12 +237,14 @@ static int map_all(struct tg_datapath *dp)
 	result = map_memory(dp->maps[TG_MAP_BACKENDS], TG_MAX_BACKENDS * sizeof(struct tg_backend),
 		(void **)&dp->backends);
 	if (!result)
-		result = map_memory(dp->maps[TG_MAP_CLOCK], sizeof(struct tg_clock), (void **)&dp->clock);
+		result = map_memory(
+			dp->maps[TG_MAP_CLOCK], sizeof(struct tg_clock), (void **)&dp->clock);
 	if (!result)
 		result = map_memory(dp->maps[TG_MAP_LINES], dp->line_count * sizeof(struct tg_line),
 			(void **)&dp->lines);
 	if (!result)
-		result = map_memory(dp->maps[TG_MAP_LINE_MARKS], dp->line_count / 8, (void **)&dp->line_marks);
+		result = map_memory(
+			dp->maps[TG_MAP_LINE_MARKS], dp->line_count / 8, (void **)&dp->line_marks);
 	return result;
 }
 
@@ -231,7 +252,8 @@ static int write_instance(struct tg_datapath *dp)
 {
 	__u32 zero = 0;
 
-	return bpf_map_update_elem(dp->maps[TG_MAP_INSTANCE], &zero, &dp->info, BPF_ANY) ? -errno : 0;
+	return bpf_map_update_elem(dp->maps[TG_MAP_INSTANCE], &zero, &dp->info, BPF_ANY) ? -errno
+											 : 0;
 }
 
 static void tag_of(int program, char tag[16])
@@ -253,8 +275,12 @@ static int load_error(int code, struct tg_error *error)
 	if (error->text[0])
 		return code;
 	if (code == -EPERM || code == -EACCES)
-		return tg_fail(error, -EPERM, "no privilege to load BPF programs: run as root, or with CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON (%s)", last_warning);
-	return tg_fail(error, code, "the datapath can't be loaded: %s (%s)", last_warning, strerror(-code));
+		return tg_fail(error, -EPERM,
+			"no privilege to load BPF programs: run as root, or with CAP_BPF, "
+			"CAP_NET_ADMIN and CAP_PERFMON (%s)",
+			last_warning);
+	return tg_fail(error, code, "the datapath can't be loaded: %s (%s)", last_warning,
+		strerror(-code));
 }
 
 struct relink {
@@ -273,30 +299,48 @@ static void update_link(void *user, const char *device, unsigned int ifindex)
 	if (!ifindex || relink->result)
 		return;
 	link = bpf_obj_get(path);
-	if (link < 0 || bpf_link_update(link, relink->program, NULL)) {
-		relink->result = -errno;
+	if (link < 0 || (bpf_link_update(link, relink->program, NULL) && errno != ENOLINK)) {
+		relink->result = -errno; /* ENOLINK: the device went just now */
 		snprintf(relink->device, sizeof(relink->device), "%.63s", device);
 	}
 	if (link >= 0)
 		close(link);
 }
 
+/* Gives all links a program; on failure those that have it get the pinned one back. */
+static int relink_all(struct tg_datapath *dp, int program, const char *pin, struct tg_error *error)
+{
+	struct relink relink = { .dp = dp, .program = program }, undo = { .dp = dp };
+
+	tg_datapath_links(dp, update_link, &relink);
+	if (!relink.result)
+		return 0;
+	undo.program = bpf_obj_get(pin);
+	if (undo.program >= 0) {
+		tg_datapath_links(dp, update_link, &undo);
+		close(undo.program);
+	}
+	return tg_fail(error, relink.result, "the program on %s can't be replaced: %s",
+		relink.device, strerror(-relink.result));
+}
+
 /* Puts a program in force: on every link first, then as the pin. */
 static int replace_program(struct tg_datapath *dp, int program, struct tg_error *error)
 {
-	struct relink relink = { .dp = dp, .program = program };
 	char path[192], fresh[200];
+	int result;
 
-	tg_datapath_links(dp, update_link, &relink);
-	if (relink.result)
-		return tg_fail(error, relink.result, "the program on %s can't be replaced: %s",
-			relink.device, strerror(-relink.result));
 	snprintf(path, sizeof(path), "%s/program", dp->dir);
 	snprintf(fresh, sizeof(fresh), "%s-new", path);
+	result = relink_all(dp, program, path, error);
+	if (result)
+		return result;
 	unlink(fresh);
 	if (bpf_obj_pin(program, fresh))
 		return tg_fail(error, -errno, "can't pin %s: %s", fresh, strerror(errno));
-	return rename(fresh, path) ? tg_fail(error, -errno, "can't pin %s: %s", path, strerror(errno)) : 0;
+	return rename(fresh, path)
+		       ? tg_fail(error, -errno, "can't pin %s: %s", path, strerror(errno))
+		       : 0;
 }
 
 static bool same_program(const struct tg_datapath *dp, const char tag[16], __u32 features)
@@ -315,8 +359,8 @@ static int open_current(const struct tg_datapath *dp, const char tag[16], __u32 
 	return bpf_obj_get(path);
 }
 
-static int put_in_force(struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features,
-	struct tg_error *error)
+static int put_in_force(
+	struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features, struct tg_error *error)
 {
 	int loaded = bpf_program__fd(skeleton->progs.tidegate_xdp), current, result;
 	char tag[16];
@@ -335,7 +379,9 @@ static int put_in_force(struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 
 	dp->info.features = features;
 	memcpy(dp->info.program_tag, tag, sizeof(tag));
 	result = write_instance(dp);
-	return result ? tg_fail(error, result, "can't write the instance's record: %s", strerror(-result)) : 0;
+	return result ? tg_fail(error, result, "can't write the instance's record: %s",
+				strerror(-result))
+		      : 0;
 }
 
 int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error)
@@ -367,9 +413,27 @@ out:
 	return result;
 }
 
+int tg_datapath_set(
+	const struct tg_datapath *dp, enum tg_map map, const void *key, const void *value)
+{
+	static _Thread_local time_t logged;
+	time_t now = time(NULL);
+	int result;
+
+	if (!bpf_map_update_elem(dp->maps[map], key, value, BPF_ANY))
+		return 0;
+	result = -errno;
+	if (logged != now)
+		tg_log(TG_LOG_ERROR, "map %s can't be written: %s", map_names[map],
+			strerror(-result));
+	logged = now;
+	return result;
+}
+
 struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index)
 {
-	struct tg_counter sum = { 0 }, *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
+	struct tg_counter sum = { 0 },
+			  *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
 
 	if (!values || dp->maps[map] < 0 || bpf_map_lookup_elem(dp->maps[map], &index, values))
 		goto out;
@@ -387,7 +451,8 @@ __u64 tg_datapath_reason(const struct tg_datapath *dp, enum tg_reason reason)
 	__u64 sum = 0, *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
 	__u32 index = reason;
 
-	if (values && dp->maps[TG_MAP_REASONS] >= 0 && !bpf_map_lookup_elem(dp->maps[TG_MAP_REASONS], &index, values))
+	if (values && dp->maps[TG_MAP_REASONS] >= 0 &&
+		!bpf_map_lookup_elem(dp->maps[TG_MAP_REASONS], &index, values))
 		for (int i = 0; i < libbpf_num_possible_cpus(); i++)
 			sum += values[i];
 	free(values);
@@ -437,7 +502,8 @@ int tg_datapath_unload(const char *instance, struct tg_error *error)
 	if (result == -ENOENT && access(dir, F_OK))
 		return tg_fail(error, -ENOENT, "nothing is loaded for instance %s", instance);
 	if (result && result != -EPROTO && result != -ENOENT)
-		return tg_fail(error, result, "can't read the pins in %s: %s", dir, strerror(-result));
+		return tg_fail(
+			error, result, "can't read the pins in %s: %s", dir, strerror(-result));
 	result = tg_pins_remove(dir);
 	return result ? tg_fail(error, result, "can't remove %s: %s", dir, strerror(-result)) : 0;
 }

@@ -116,8 +116,16 @@ int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t 
 	struct tg_error *error);
 /* Makes backend homes[i] that of slot i: one aligned store for each slot that changes, none for others. */
 void tg_ring_write(struct tg_ring *ring, const __u32 *homes);
-/* Unmaps; with `dp` also takes it out of `rings` and unpins it. */
+/* Unmaps; with `dp` also unpins it. It stays in `rings` until tg_ring_clear. */
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring);
+/* Takes rings out of `rings`, all in one batch. */
+int tg_ring_clear(struct tg_datapath *dp, const __u32 *indexes, size_t count, struct tg_error *error);
+
+/*
+ * Sets an element of a map. What can be foreseen (a full map) is checked before; what can't is logged
+ * here, once a second at most, and returned.
+ */
+int tg_datapath_set(const struct tg_datapath *dp, enum tg_map map, const void *key, const void *value);
 
 /* Sums a per-CPU struct tg_counter. */
 struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index);

@@ -3,9 +3,9 @@
  * The endpoint index (tidegate_abi.h, bpf/endpoint.h): the hash maps of VIPs and of nat's way back,
  * compiled for the datapath. The hash maps are the truth, the index only says it faster:
  *
- *	tg_endpoints_forget	before the first change of a hash map: the datapath asks them from
- *now on tg_endpoints_publish	after the last one, and no sooner than TG_ENDPOINTS_REST_MS after
- *forget, when no packet is under way that still reads the old index
+ * - tg_endpoints_forget before the first change of a hash map: the datapath asks them from now on;
+ * - tg_endpoints_publish after the last one, and no sooner than TG_ENDPOINTS_REST_MS after forget,
+ *   when no packet is under way that still reads the old index.
  *
  * Used by one thread. A daemon that adopts an instance adopts its index: it is in the pinned maps.
  */

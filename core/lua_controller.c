@@ -27,9 +27,18 @@ static struct tg_controller *controller_of(lua_State *L)
 	return controller;
 }
 
-static struct tg_controller *started(lua_State *L)
+static struct tg_controller *opened(lua_State *L)
 {
 	struct tg_controller *controller = controller_of(L);
+
+	if (!controller->opened)
+		luaL_error(L, "no instance is open");
+	return controller;
+}
+
+static struct tg_controller *started(lua_State *L)
+{
+	struct tg_controller *controller = opened(L);
 
 	if (!controller->engine)
 		luaL_error(L, "the engine is not started");
@@ -61,6 +70,8 @@ static int l_open(lua_State *L)
 	int result;
 
 	luaL_argcheck(L, !bytes || size == sizeof(seed), 2, "16 bytes expected");
+	if (controller->opened)
+		return luaL_error(L, "an instance is open already: close it first");
 	if (bytes)
 		memcpy(seed, bytes, sizeof(seed));
 	result = tg_datapath_open(&controller->datapath, instance, seed, &replaced, &error);
@@ -77,6 +88,14 @@ static int l_open(lua_State *L)
 	return 1;
 }
 
+/* close(): ends the engine and lets go of the instance, which goes on. Not with calls under way. */
+static int l_close(lua_State *L)
+{
+	if (tg_controller_stop(controller_of(L)))
+		return luaL_error(L, "calls are under way");
+	return 0;
+}
+
 struct specialise_call {
 	struct tg_call call;
 	__u32 features;
@@ -86,15 +105,18 @@ static void work_specialise(struct tg_call *call)
 {
 	struct specialise_call *this = (struct specialise_call *)call;
 
-	call->code = tg_datapath_specialise(&controller_of_call(call)->datapath, this->features, &call->error);
+	call->code = tg_datapath_specialise(
+		&controller_of_call(call)->datapath, this->features, &call->error);
 }
 
 /* specialise(features, done): makes the program fit. done(true) */
 static int l_specialise(lua_State *L)
 {
 	lua_Integer features = luaL_checkinteger(L, 1);
-	struct specialise_call *this = tg_call_new(L, sizeof(*this), 2);
+	struct specialise_call *this;
 
+	opened(L);
+	this = tg_call_new(L, sizeof(*this), 2);
 	this->features = features;
 	this->call.work = work_specialise;
 	tg_call_in_pool(&this->call);
@@ -104,10 +126,13 @@ static int l_specialise(lua_State *L)
 /* start() → true | nil, text, code: the engine, with the balancer in it. After specialise. */
 static int l_start(lua_State *L)
 {
-	struct tg_controller *controller = controller_of(L);
+	struct tg_controller *controller = opened(L);
 	struct tg_error error = { "" };
-	int result = controller->engine ? 0 : tg_controller_start(controller, &error);
+	int result;
 
+	if (controller->datapath.program < 0)
+		return luaL_error(L, "the program is not specialised");
+	result = controller->engine ? 0 : tg_controller_start(controller, &error);
 	if (result)
 		return tg_lua_refuse(L, result, &error);
 	lua_pushboolean(L, true);
@@ -127,8 +152,8 @@ static void work_attach(struct tg_call *call)
 {
 	struct attach_call *this = (struct attach_call *)call;
 
-	call->code = tg_datapath_attach(&controller_of_call(call)->datapath, this->device, this->mode,
-		&this->out, &call->error);
+	call->code = tg_datapath_attach(&controller_of_call(call)->datapath, this->device,
+		this->mode, &this->out, &call->error);
 }
 
 static int push_attachment(struct tg_call *call, lua_State *L)
@@ -152,7 +177,9 @@ static struct attach_call *new_attach_call(lua_State *L, int callback)
 	const char *device = luaL_checkstring(L, 1);
 	struct attach_call *this;
 
-	luaL_argcheck(L, strlen(device) < IF_NAMESIZE, 1, "a device's name has at most 15 characters");
+	opened(L);
+	luaL_argcheck(
+		L, strlen(device) < IF_NAMESIZE, 1, "a device's name has at most 15 characters");
 	this = tg_call_new(L, sizeof(*this), callback);
 	strcpy(this->device, device);
 	return this;
@@ -175,7 +202,8 @@ static void work_detach(struct tg_call *call)
 {
 	struct attach_call *this = (struct attach_call *)call;
 
-	call->code = tg_datapath_detach(&controller_of_call(call)->datapath, this->device, &call->error);
+	call->code =
+		tg_datapath_detach(&controller_of_call(call)->datapath, this->device, &call->error);
 }
 
 /* detach(device, done): done(true) */
@@ -200,7 +228,7 @@ static void add_link(void *user, const char *device, unsigned int ifindex)
 static int l_links(lua_State *L)
 {
 	lua_newtable(L);
-	tg_datapath_links(&controller_of(L)->datapath, add_link, L);
+	tg_datapath_links(&opened(L)->datapath, add_link, L);
 	return 1;
 }
 
@@ -223,7 +251,7 @@ static int l_reasons(lua_State *L)
 		TG_PASS_REASONS(REASON_NAME) TG_DROP_REASONS(REASON_NAME)
 #undef REASON_NAME
 	};
-	struct tg_datapath *dp = &controller_of(L)->datapath;
+	struct tg_datapath *dp = &opened(L)->datapath;
 
 	lua_createtable(L, 0, TG_REASON_COUNT);
 	for (int i = 0; i < TG_REASON_COUNT; i++) {
@@ -258,7 +286,8 @@ static void work_apply(struct tg_call *call)
 {
 	struct apply_call *this = (struct apply_call *)call;
 
-	call->code = tg_balancer_apply(controller_of_call(call)->balancer, this->spec, &call->error);
+	call->code =
+		tg_balancer_apply(controller_of_call(call)->balancer, this->spec, &call->error);
 	this->spec = NULL;
 }
 
@@ -329,8 +358,9 @@ static void work_lookup(struct tg_call *call)
 {
 	struct lookup_call *this = (struct lookup_call *)call;
 
-	call->code = tg_balancer_lookup(controller_of_call(call)->balancer, this->service, &this->client,
-		this->port, this->proto, &this->backend, &this->backend_port, &call->error);
+	call->code =
+		tg_balancer_lookup(controller_of_call(call)->balancer, this->service, &this->client,
+			this->port, this->proto, &this->backend, &this->backend_port, &call->error);
 }
 
 static int push_lookup(struct tg_call *call, lua_State *L)
@@ -385,7 +415,8 @@ static void work_route(struct tg_call *call)
 {
 	struct route_call *this = (struct route_call *)call;
 
-	call->code = tg_balancer_route(controller_of_call(call)->balancer, &this->addr, on_route, this);
+	call->code =
+		tg_balancer_route(controller_of_call(call)->balancer, &this->addr, on_route, this);
 	call->later = call->code == 0;
 }
 
@@ -393,7 +424,8 @@ static void work_route(struct tg_call *call)
 static void route_here(struct tg_controller *controller, struct route_call *this)
 {
 	this->call.home = controller->home;
-	this->call.code = tg_controller_ask(controller, &this->addr, on_route, this, &this->call.error);
+	this->call.code =
+		tg_controller_ask(controller, &this->addr, on_route, this, &this->call.error);
 	if (this->call.code)
 		tg_call_answer(&this->call);
 }
@@ -468,6 +500,7 @@ static int l_on_event(lua_State *L)
 
 static const luaL_Reg functions[] = {
 	{ "open", l_open },
+	{ "close", l_close },
 	{ "specialise", l_specialise },
 	{ "start", l_start },
 	{ "attach", l_attach },

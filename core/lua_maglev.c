@@ -18,7 +18,8 @@ static uint64_t key_of(lua_State *L, uint32_t id)
 	return key ? tg_maglev_key(key, size) : tg_maglev_key(&id, sizeof(id));
 }
 
-static lua_Integer field(lua_State *L, const char *name, lua_Integer fallback, lua_Integer max, int i)
+static lua_Integer field(
+	lua_State *L, const char *name, lua_Integer fallback, lua_Integer max, int i)
 {
 	lua_Integer value;
 
@@ -42,7 +43,8 @@ static struct tg_maglev_backend *check_backends(lua_State *L, size_t *count)
 	backends = lua_newuserdatauv(L, (*count + 1) * sizeof(*backends), 0);
 	for (size_t i = 0; i < *count; i++) {
 		if (lua_rawgeti(L, 1, i + 1) != LUA_TTABLE)
-			luaL_error(L, "backends[%d]: a table { id =, weight = } expected, got %s", (int)i + 1, luaL_typename(L, -1));
+			luaL_error(L, "backends[%d]: a table { id =, weight = } expected, got %s",
+				(int)i + 1, luaL_typename(L, -1));
 		backends[i].id = field(L, "id", -1, UINT32_MAX, i + 1);
 		backends[i].weight = field(L, "weight", 1, 65535, i + 1);
 		backends[i].key = key_of(L, backends[i].id);

@@ -17,7 +17,8 @@ static void ring_path(const struct tg_datapath *dp, __u32 index, char path[192])
 
 static int map_slots(struct tg_ring *ring)
 {
-	void *memory = mmap(NULL, ring->size * sizeof(__u64), PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+	void *memory = mmap(
+		NULL, ring->size * sizeof(__u64), PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
 
 	if (memory == MAP_FAILED)
 		return -errno;
@@ -72,10 +73,11 @@ int tg_ring_adopt(struct tg_datapath *dp, __u32 index, struct tg_ring *ring, str
 	return tg_fail(error, result, "can't adopt the ring at %s: %s", path, strerror(-result));
 }
 
-int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t count,
-	struct tg_error *error)
+int tg_ring_install(
+	struct tg_datapath *dp, const struct tg_ring *rings, size_t count, struct tg_error *error)
 {
-	__u32 *indexes = calloc(count + 1, sizeof(*indexes)), *fds = calloc(count + 1, sizeof(*fds));
+	__u32 *indexes = calloc(count + 1, sizeof(*indexes)),
+	      *fds = calloc(count + 1, sizeof(*fds));
 	__u32 done = count;
 	int result = indexes && fds ? 0 : -ENOMEM;
 
@@ -83,11 +85,13 @@ int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t 
 		indexes[i] = rings[i].index;
 		fds[i] = rings[i].fd;
 	}
-	if (!result && count && bpf_map_update_batch(dp->maps[TG_MAP_RINGS], indexes, fds, &done, NULL))
+	if (!result && count &&
+		bpf_map_update_batch(dp->maps[TG_MAP_RINGS], indexes, fds, &done, NULL))
 		result = -errno;
 	free(indexes);
 	free(fds);
-	return result ? tg_fail(error, result, "rings can't be put in place: %s", strerror(-result)) : 0;
+	return result ? tg_fail(error, result, "rings can't be put in place: %s", strerror(-result))
+		      : 0;
 }
 
 void tg_ring_write(struct tg_ring *ring, const __u32 *homes)
@@ -104,14 +108,38 @@ void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
 {
 	char path[192];
 
-	if (ring->slots)
+	if (ring->slots) {
 		munmap(ring->slots, ring->size * sizeof(__u64));
-	if (ring->slots && ring->fd >= 0)
 		close(ring->fd);
+	}
 	if (dp && ring->slots) {
-		bpf_map_delete_elem(dp->maps[TG_MAP_RINGS], &ring->index);
 		ring_path(dp, ring->index, path);
 		unlink(path);
 	}
 	*ring = (struct tg_ring){ .fd = -1 };
+}
+
+/*
+ * The kernel deletes from an array of maps one by one, each after an RCU grace period, and sets in
+ * batches: so what goes is replaced by a ring of one free slot, that all share.
+ */
+int tg_ring_clear(
+	struct tg_datapath *dp, const __u32 *indexes, size_t count, struct tg_error *error)
+{
+	LIBBPF_OPTS(bpf_map_create_opts, options, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
+	struct tg_ring *rings = calloc(count, sizeof(*rings));
+	int fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "tg_no_ring", 4, sizeof(__u64), 1, &options),
+	    result;
+
+	if (fd < 0 || !rings) {
+		result = tg_fail(error, fd < 0 ? -errno : -ENOMEM, "no memory to clear rings");
+	} else {
+		for (size_t i = 0; i < count; i++)
+			rings[i] = (struct tg_ring){ .index = indexes[i], .fd = fd };
+		result = tg_ring_install(dp, rings, count, error);
+	}
+	if (fd >= 0)
+		close(fd);
+	free(rings);
+	return result;
 }

@@ -38,12 +38,15 @@ static struct tg_addr addr_field(lua_State *L, const char *name)
 	return addr;
 }
 
-static lua_Integer integer_field(lua_State *L, const char *name, lua_Integer fallback)
+static lua_Integer integer_field(
+	lua_State *L, const char *name, lua_Integer fallback, lua_Integer max)
 {
 	lua_Integer value;
 
 	lua_getfield(L, -1, name);
 	value = luaL_optinteger(L, -1, fallback);
+	if (value < 0 || value > max)
+		luaL_error(L, "%s: %I given, 0 to %I allowed", name, value, max);
 	lua_pop(L, 1);
 	return value;
 }
@@ -68,7 +71,8 @@ static bool bool_field(lua_State *L, const char *name)
 	return value;
 }
 
-static int option_field(lua_State *L, const char *name, const char *fallback, const char *const list[])
+static int option_field(
+	lua_State *L, const char *name, const char *fallback, const char *const list[])
 {
 	int value;
 
@@ -92,7 +96,8 @@ static char *string_field(lua_State *L, const char *name)
 
 static void read_request(lua_State *L, struct tg_check *check)
 {
-	char *path = string_field(L, "path"), *host = string_field(L, "host"), *method = string_field(L, "method");
+	char *path = string_field(L, "path"), *host = string_field(L, "host"),
+	     *method = string_field(L, "method");
 	struct tg_error error = { "" };
 
 	check->request = tg_http_request(method ? method : "GET", path ? path : "/", host, &error);
@@ -112,13 +117,13 @@ static void read_check(lua_State *L, struct tg_backend_spec *backend)
 		backend->check_key = string_field(L, "key");
 		check->type = option_field(L, "type", NULL, check_types);
 		check->addr = backend->addr;
-		check->port = integer_field(L, "port", 0);
+		check->port = integer_field(L, "port", 0, UINT16_MAX);
 		check->interval = seconds_field(L, "interval");
 		check->timeout = seconds_field(L, "timeout");
-		check->rise = integer_field(L, "rise", 2);
-		check->fall = integer_field(L, "fall", 3);
-		check->status_min = integer_field(L, "status_min", 0);
-		check->status_max = integer_field(L, "status_max", 0);
+		check->rise = integer_field(L, "rise", 2, TG_CHECK_COUNT_MAX);
+		check->fall = integer_field(L, "fall", 3, TG_CHECK_COUNT_MAX);
+		check->status_min = integer_field(L, "status_min", 0, 599);
+		check->status_max = integer_field(L, "status_max", 0, 599);
 		if (check->type == TG_CHECK_HTTP)
 			read_request(L, check);
 	}
@@ -128,8 +133,8 @@ static void read_check(lua_State *L, struct tg_backend_spec *backend)
 static void read_backend(lua_State *L, struct tg_backend_spec *backend)
 {
 	backend->addr = addr_field(L, "addr");
-	backend->port = integer_field(L, "port", 0);
-	backend->weight = integer_field(L, "weight", 1);
+	backend->port = integer_field(L, "port", 0, UINT16_MAX);
+	backend->weight = integer_field(L, "weight", 1, TG_WEIGHT_MAX);
 	backend->admin = option_field(L, "admin", "ready", admins);
 	backend->backup = bool_field(L, "backup");
 	read_check(L, backend);
@@ -138,7 +143,7 @@ static void read_backend(lua_State *L, struct tg_backend_spec *backend)
 static void read_vip(lua_State *L, struct tg_vip_spec *vip)
 {
 	vip->addr = addr_field(L, "addr");
-	vip->port = integer_field(L, "port", 0);
+	vip->port = integer_field(L, "port", 0, UINT16_MAX);
 	vip->proto = option_field(L, "proto", NULL, protocols) == 0 ? IPPROTO_TCP : IPPROTO_UDP;
 }
 
@@ -154,12 +159,18 @@ static void *room_for(lua_State *L, size_t size)
 
 static void read_service(lua_State *L, struct tg_service_spec *service)
 {
+	const char *name;
+	size_t length;
+
 	lua_getfield(L, -1, "name");
-	snprintf(service->name, sizeof(service->name), "%s", luaL_checkstring(L, -1));
+	name = luaL_checklstring(L, -1, &length);
+	if (!length || length >= TG_NAME_SIZE)
+		luaL_error(L, "service \"%s\": a name has 1 to %d bytes", name, TG_NAME_SIZE - 1);
+	memcpy(service->name, name, length);
 	lua_pop(L, 1);
 	service->mode = option_field(L, "mode", NULL, modes);
 	service->fail = option_field(L, "fail", "drop", fails);
-	service->slots = integer_field(L, "slots", 0);
+	service->slots = integer_field(L, "slots", 0, UINT32_MAX);
 	lua_getfield(L, -1, "vips");
 	service->vips = room_for(L, sizeof(*service->vips));
 	for (int i = 1; lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
@@ -244,7 +255,8 @@ static void set_addr(lua_State *L, const char *name, const struct tg_addr *addr)
 	set_string(L, name, tg_addr_print(addr, text));
 }
 
-static void set_counter(lua_State *L, const char *packets, const char *bytes, struct tg_counter counter)
+static void set_counter(
+	lua_State *L, const char *packets, const char *bytes, struct tg_counter counter)
 {
 	set_integer(L, packets, counter.packets);
 	set_integer(L, bytes, counter.bytes);
@@ -263,8 +275,8 @@ void tg_push_nexthop(lua_State *L, const struct tg_nexthop *hop)
 	if (hop->routed)
 		set_addr(L, "gateway", &hop->gateway);
 	if (hop->ifindex) {
-		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", hop->dmac[0], hop->dmac[1],
-			hop->dmac[2], hop->dmac[3], hop->dmac[4], hop->dmac[5]);
+		snprintf(mac, sizeof(mac), "%02x:%02x:%02x:%02x:%02x:%02x", hop->dmac[0],
+			hop->dmac[1], hop->dmac[2], hop->dmac[3], hop->dmac[4], hop->dmac[5]);
 		set_string(L, "mac", mac);
 	}
 }
@@ -273,7 +285,14 @@ static const char *backend_state(const struct tg_backend_status *b)
 {
 	if (b->admin != TG_ADMIN_READY)
 		return admins[b->admin];
-	return b->health.state == TG_HEALTH_DOWN ? "down" : "up";
+	return b->lives ? "up" : "down";
+}
+
+static const char *reason_of(const struct tg_backend_status *b)
+{
+	if (!b->lives && b->health.state == TG_HEALTH_UNKNOWN)
+		return "added, and not checked yet";
+	return b->health.last.reason;
 }
 
 static void push_backend(lua_State *L, const struct tg_backend_status *b)
@@ -286,7 +305,7 @@ static void push_backend(lua_State *L, const struct tg_backend_status *b)
 	set_string(L, "state", backend_state(b));
 	set_string(L, "admin", admins[b->admin]);
 	set_string(L, "health", b->checked ? tg_health_name(b->health.state) : "unchecked");
-	set_string(L, "reason", b->health.last.reason);
+	set_string(L, "reason", reason_of(b));
 	set_number(L, "since", b->health.since / 1e9);
 	set_number(L, "latency", b->health.last.latency_ns / 1e9);
 	set_number(L, "last_check", b->health.checked / 1e9);

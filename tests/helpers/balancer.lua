@@ -1,0 +1,143 @@
+-- SPDX-License-Identifier: GPL-2.0-only
+--- A datapath of a spec's own, with the controller on it, and what its maps say:
+---
+---     local bal = balancer.new "shares"
+---     assert(bal:apply { { name = "web", mode = "l2dsr", vips = …, backends = … } })
+---     bal:service("web").backends, bal:map("vips4"), bal:slots("web", 4), bal:dump()
+---     bal:close()
+---
+--- The instance is named after the process, and unloaded by close().
+local controller = require "tidegate.core.controller"
+local object = require "tests.helpers.object"
+local task = require "tidegate.task"
+
+local balancer = {}
+balancer.__index = balancer
+
+balancer.refused = object.refused
+balancer.ALL = 7 -- IPv4, IPv6, nat
+
+local PINS = "/sys/fs/bpf/tidegate/"
+
+--- Opens (or adopts) an instance. `given`: features, seed (16 bytes), start = false to leave the engine out.
+function balancer.new(name, given)
+  given = given or {}
+  local self = setmetatable({ instance = given.instance or ("spec-%s-%s"):format(name, object.run "echo $PPID") }, balancer)
+  self.dir = PINS .. self.instance
+  self.opened = assert(controller.open(self.instance, given.seed))
+  assert(task.await(controller.specialise, given.features or balancer.ALL))
+  if given.start ~= false then assert(controller.start()) end
+  return self
+end
+
+--- Lets the instance go on without a controller; `balancer.new(_, { instance = … })` adopts it.
+function balancer.leave()
+  controller.close()
+end
+
+function balancer:close()
+  controller.close()
+  assert(controller.unload(self.instance))
+end
+
+function balancer.apply(_, services, partial)
+  return task.await(controller.apply, services, partial or false)
+end
+
+--- Reports the result of an external check until the backend has turned.
+function balancer.report(_, key, ok, reason)
+  controller.report(key, ok, reason or "", 0)
+  assert(task.await(controller.status)) -- the engine has had its turn
+end
+
+--- The state of services, by name.
+function balancer.services()
+  local found = {}
+  for _, service in ipairs(assert(task.await(controller.status))) do found[service.name] = service end
+  return found
+end
+
+--- A service; its backends by address too.
+function balancer:service(name)
+  local service = self.services()[name]
+  for _, backend in ipairs(service and service.backends or {}) do service.backends[backend.addr] = backend end
+  return service
+end
+
+--- A map of the instance, to be closed by the caller.
+function balancer:map(name, types)
+  return assert(tg.map.open(("%s/maps/%s"):format(self.dir, name), types))
+end
+
+--- All of a map as key → value.
+function balancer:entries(name, types)
+  local map <close> = self:map(name, types)
+  local all = {}
+  for key, value in map:pairs() do all[type(key) == "table" and require("tidegate.inspect")(key) or key] = value end
+  return all
+end
+
+--- The backend of each slot of a pinned ring.
+function balancer:ring(index)
+  local map <close> = assert(tg.map.open(("%s/rings/%d"):format(self.dir, index), { key = "u32", value = "u64" }))
+  local homes = {}
+  for slot, value in map:pairs() do
+    assert(value >> 32 == value & 0xffffffff, "a slot in transition")
+    homes[slot + 1] = value & 0xffffffff
+  end
+  return homes
+end
+
+--- Each backend in force by its index: { owner =, entry = }, as the maps have them.
+function balancer:owners()
+  local backends <close> = self:map "backends"
+  local owners <close> = self:map "backend_owners"
+  local found = {}
+  for index, owner in owners:pairs() do
+    if owner.service ~= 0 then found[index] = { owner = owner, entry = backends:get(index) } end
+  end
+  return found
+end
+
+local function hex(bytes)
+  return (tostring(bytes):gsub("[^%w]", function(byte) return ("\\%02x"):format(byte:byte()) end))
+end
+
+local SIZES = { services = 80, backends = 64, backend_owners = 24, vips4 = 16, vips6 = 16, reverse4 = 16, reverse6 = 28 }
+local KEYS = { vips4 = 8, reverse4 = 8, vips6 = 20, reverse6 = 20 }
+
+--- Everything that packets or a later daemon see, as text, to compare.
+function balancer:dump()
+  local lines = {}
+  for name, size in pairs(SIZES) do
+    local types = { key = KEYS[name] and "bytes:" .. KEYS[name] or "u32", value = "bytes:" .. size }
+    local zero = ("\0"):rep(size)
+    for key, value in pairs(self:entries(name, types)) do
+      if value ~= zero then lines[#lines + 1] = ("%s %s %s"):format(name, hex(key), hex(value)) end
+    end
+  end
+  for name in object.run(("ls %s/rings"):format(self.dir)):gmatch "%d+" do
+    lines[#lines + 1] = ("ring %s %s"):format(name, table.concat(self:ring(name), " "))
+  end
+  table.sort(lines)
+  return table.concat(lines, "\n")
+end
+
+--- Lists that apply takes, from texts: vip "198.51.100.10:80/tcp" and backend addresses.
+function balancer.vip(text)
+  local addr, port, proto = text:match "^%[?(.-)%]?:(%d+)/(%a+)$"
+  return { addr = addr, port = tonumber(port), proto = proto }
+end
+
+--- { name, mode = "l2dsr", slots = 0, vips = { text … }, backends = { address or table … } }
+function balancer.declare(name, given)
+  local service = { name = name, mode = given.mode or "l2dsr", fail = given.fail, slots = given.slots or 0,
+    vips = {}, backends = {} }
+  for i, vip in ipairs(given.vips) do service.vips[i] = balancer.vip(vip) end
+  for i, backend in ipairs(given.backends) do
+    service.backends[i] = type(backend) == "string" and { addr = backend } or backend
+  end
+  return service
+end
+
+return balancer
