@@ -19,14 +19,14 @@ function tg.sleep(seconds) end
 
 --- Runs `fn` as a task every so many seconds, on a schedule that doesn't drift. A run that is due while
 --- the one before goes on is left out.
----@param interval number  seconds, at least 0.001
+---@param interval number|string  seconds, at least 0.001
 ---@param fn function
 ---@param options? { name?: string, jitter?: number }  jitter: up to so many seconds later, anew for each run
 ---@return tg.Timer
 function tg.every(interval, fn, options) end
 
 --- Runs `fn(…)` as a task in so many seconds.
----@param seconds number
+---@param seconds number|string
 ---@param fn function
 ---@return tg.Timer
 function tg.after(seconds, fn, ...) end

@@ -32,10 +32,17 @@ tg = {}
 function tg.instance(options) end
 
 --- Calls `fn(event)`, as a task, for each event whose name matches the pattern; `*` stands for any
---- characters. From the commit until the next generation's.
+--- characters. From the commit until the next generation's, or until it is cancelled.
 ---@param pattern string  `"backend.down"`, `"backend.*"`
 ---@param fn fun(event: tg.Event)
+---@return tg.Handler
 function tg.on(pattern, fn) end
+
+---@class tg.Handler
+local Handler = {}
+
+--- No further delivery.
+function Handler:cancel() end
 
 ---@class tg.Event
 ---@field name "backend.up"|"backend.down"
