@@ -304,8 +304,10 @@ static void commit(struct tg_balancer *balancer, bool partial)
 
 int tg_balancer_apply(struct tg_balancer *balancer, struct tg_spec *spec, struct tg_error *error)
 {
-	int result = stage(balancer, spec, error);
+	int result;
 
+	tg_changes_publish(balancer); /* a backend that goes may have died just before */
+	result = stage(balancer, spec, error);
 	if (result) {
 		unstage(balancer);
 	} else {

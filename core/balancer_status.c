@@ -64,6 +64,7 @@ struct tg_status *tg_balancer_status(struct tg_balancer *balancer)
 
 	if (!status)
 		return NULL;
+	tg_changes_publish(balancer);
 	tg_list_each(position, &balancer->services)
 		count++;
 	status->services = calloc(count + 1, sizeof(*status->services));

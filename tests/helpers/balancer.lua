@@ -19,26 +19,43 @@ balancer.ALL = 7 -- IPv4, IPv6, nat
 
 local PINS = "/sys/fs/bpf/tidegate/"
 
---- Opens (or adopts) an instance. `given`: features, seed (16 bytes), start = false to leave the engine out.
-function balancer.new(name, given)
+local function open(self, given)
   given = given or {}
-  local self = setmetatable({ instance = given.instance or ("spec-%s-%s"):format(name, object.run "echo $PPID") }, balancer)
-  self.dir = PINS .. self.instance
   self.opened = assert(controller.open(self.instance, given.seed))
+  self.open = true
   assert(task.await(controller.specialise, given.features or balancer.ALL))
   if given.start ~= false then assert(controller.start()) end
+end
+
+--- Opens an instance of that name. `given`: features, seed (16 bytes), start = false to leave the engine out.
+function balancer.new(name, given)
+  local self = setmetatable({ instance = ("spec-%s-%s"):format(name, object.run "echo $PPID") }, balancer)
+  self.dir = PINS .. self.instance
+  open(self, given)
   return self
 end
 
---- Lets the instance go on without a controller; `balancer.new(_, { instance = … })` adopts it.
-function balancer.leave()
-  controller.close()
+--- Lets the instance go on without a controller.
+function balancer:leave()
+  if self.open then controller.close() end
+  self.open = false
 end
 
+--- Another controller, that finds the instance running.
+function balancer:adopt(given)
+  self:leave()
+  open(self, given)
+end
+
+--- Unloads the instance. A second time, as a <close> variable does it, is harmless.
 function balancer:close()
-  controller.close()
+  self:leave()
+  if self.closed then return end
+  self.closed = true
   assert(controller.unload(self.instance))
 end
+
+balancer.__close = balancer.close
 
 function balancer.apply(_, services, partial)
   return task.await(controller.apply, services, partial or false)
@@ -103,7 +120,9 @@ local function hex(bytes)
   return (tostring(bytes):gsub("[^%w]", function(byte) return ("\\%02x"):format(byte:byte()) end))
 end
 
-local SIZES = { services = 80, backends = 64, backend_owners = 24, vips4 = 16, vips6 = 16, reverse4 = 16, reverse6 = 28 }
+local SIZES = {
+  services = 80, backends = 64, backend_owners = 24, vips4 = 16, vips6 = 16, reverse4 = 16, reverse6 = 28,
+}
 local KEYS = { vips4 = 8, reverse4 = 8, vips6 = 20, reverse6 = 20 }
 
 --- Everything that packets or a later daemon see, as text, to compare.
@@ -112,7 +131,8 @@ function balancer:dump()
   for name, size in pairs(SIZES) do
     local types = { key = KEYS[name] and "bytes:" .. KEYS[name] or "u32", value = "bytes:" .. size }
     local zero = ("\0"):rep(size)
-    for key, value in pairs(self:entries(name, types)) do
+    local there = os.execute(("test -e %s/maps/%s"):format(self.dir, name))
+    for key, value in pairs(there and self:entries(name, types) or {}) do
       if value ~= zero then lines[#lines + 1] = ("%s %s %s"):format(name, hex(key), hex(value)) end
     end
   end
