@@ -160,6 +160,10 @@ done
 for example in scripts/examples/*.lua; do
 	check_script "$example" ""
 done
+check "the program installs" cmake --install build --prefix "$WORK/installed"
+cp scripts/examples/plugin.lua "$WORK/plugin.lua"
+check_fails "installed, it finds the library of checks" 4 \
+	"$WORK/installed/sbin/tidegate" check "$WORK/plugin.lua" --netns "$LAB_SW" --instance "$INSTANCE-none"
 check "the first script is the one that is explained" \
 	diff <(sed '/^--/d; s/ *-- .*//; /^$/d' scripts/examples/web.lua | grep -v '^ *$') \
 	<(sed 's/ *-- .*//; /^$/d' "$BLOCKS/01_lua_check")
