@@ -241,11 +241,14 @@ bool tg_client_daemon_runs(const char *name)
 {
 	struct tg_instance instance;
 	struct tg_client client;
+	int result;
 
-	if (tg_instance_init(&instance, name, NULL) || tg_client_open(&client, &instance, NULL))
+	if (tg_instance_init(&instance, name, NULL))
 		return false;
-	tg_client_close(&client);
-	return true;
+	result = tg_client_open(&client, &instance, NULL);
+	if (!result)
+		tg_client_close(&client);
+	return result != -ENOENT && result != -ECONNREFUSED;
 }
 
 char *tg_client_absolute(const char *path)

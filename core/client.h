@@ -36,7 +36,7 @@ int tg_client_request(struct tg_client *client, int argc, char *const argv[],
 
 /* A whole command: connects to the named instance (NULL: default), asks, and returns the exit code for main(). */
 int tg_client_run(const char *instance, int argc, char *const argv[]);
-/* Whether a daemon answers on the named instance's socket. */
+/* Whether a daemon listens on the named instance's socket, be it that it is not ours to talk to. */
 bool tg_client_daemon_runs(const char *instance);
 /* `path` from the root, since the daemon has another working directory; to be freed. NULL: no memory. */
 char *tg_client_absolute(const char *path);

@@ -215,7 +215,9 @@ int tg_cmd_run(int argc, char **argv)
 
 int tg_cmd_check(int argc, char **argv)
 {
+	struct tg_instance instance;
 	struct options options;
+	struct tg_error error;
 	char **words;
 	int count = 0, code;
 
@@ -225,6 +227,8 @@ int tg_cmd_check(int argc, char **argv)
 		fprintf(stderr, "check: a script is missing\n");
 		return TG_MISUSED;
 	}
+	if (tg_instance_init(&instance, options.instance, &error))
+		return complain(&error, TG_EXIT_USAGE);
 	if (tg_client_daemon_runs(options.instance)) {
 		words = with_files((const char *[]){ "check", "--json" }, 1 + options.json, &options);
 		while (words && words[count])

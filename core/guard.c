@@ -140,10 +140,19 @@ enum tg_stop tg_guard_leave(struct tg_vm *vm, struct tg_entry *entry)
 
 /* --- stopping --- */
 
-static bool budget_spent(const struct tg_entry *entry)
+/*
+ * Asked while Lua runs: so nothing hangs, however long it takes on a busy machine, and the watchdog
+ * waits for its limit anew.
+ */
+static bool budget_spent(struct tg_guard *guard, const struct tg_entry *entry)
 {
-	return entry->budget && uv_hrtime() - entry->wall >= entry->budget &&
-		cpu_time() - entry->cpu >= entry->budget;
+	uint64_t now = uv_hrtime();
+
+	if (!entry->budget || now - entry->wall < entry->budget)
+		return false;
+	if (guard->since)
+		guard->since = now - guard->limit;
+	return cpu_time() - entry->cpu >= entry->budget;
 }
 
 static void begin_stop(lua_State *L, struct tg_guard *guard, enum tg_stop stop)
@@ -171,7 +180,7 @@ static void on_count(lua_State *L, lua_Debug *ar)
 	struct tg_guard *guard = &tg_vm_of(L)->guard;
 	struct tg_entry *entry = guard->entry;
 
-	if (!entry || (!entry->stop && !budget_spent(entry))) {
+	if (!entry || (!entry->stop && !budget_spent(guard, entry))) {
 		if (lua_gethookcount(L) != TG_GUARD_STEP)
 			set_hook(L, TG_GUARD_STEP);
 		return;
@@ -201,7 +210,7 @@ void tg_guard_poll(lua_State *L)
 	struct tg_guard *guard = &tg_vm_of(L)->guard;
 	struct tg_entry *entry = guard->entry;
 
-	if (!entry || (!entry->stop && !budget_spent(entry)))
+	if (!entry || (!entry->stop && !budget_spent(guard, entry)))
 		return;
 	if (!entry->stop)
 		begin_stop(L, guard, TG_STOP_BUDGET);

@@ -86,7 +86,8 @@ int tg_instance_lock(const struct tg_instance *instance, struct tg_error *error)
 		return err;
 	fd = open(instance->lock, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	if (fd < 0)
-		return tg_fail(error, -errno, "%s: %s", instance->lock, strerror(errno));
+		return tg_fail(error, -errno, "%s: %s%s", instance->lock, strerror(errno),
+			errno == EACCES ? ": it takes root to run an instance" : "");
 	err = take_lock(fd, instance, error);
 	if (err)
 		close(fd);

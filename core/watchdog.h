@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The watchdog: a thread outside Lua for what no hook can stop, a C function that does not come back.
- * When one entry into a task (core/guard.h) lasts longer than its budget and `limit` more, by the
- * clock on the wall, `on_hang` is called once for it, in the watchdog's thread. The daemon passes
- * tg_watchdog_restart. Entries without a budget are not watched.
+ * When one entry into a task (core/guard.h) has lasted longer than its budget, and for `limit` no
+ * hook ran in it, by the clock on the wall, `on_hang` is called once for it, in the watchdog's
+ * thread. The daemon passes tg_watchdog_restart. Entries without a budget are not watched.
  *
  * One watchdog a process. While it calls, the main thread may hold any lock: malloc's, stdio's, the
  * log's. tg_watchdog_restart uses none of them.

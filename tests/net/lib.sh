@@ -75,6 +75,18 @@ check_fails()	# SENTENCE CODE CMD…: holds if the command ends with that exit c
 	fi
 }
 
+check_says()	# SENTENCE CODE PATTERN CMD…: holds if the command ends with that exit code and says that
+{
+	local sentence=$1 want=$2 pattern=$3 code=0
+	shift 3
+	"$@" >"$WORK/check.out" 2>&1 || code=$?
+	if [ $code -eq "$want" ] && grep -qE -- "$pattern" "$WORK/check.out"; then
+		ok "$sentence"
+	else
+		not_ok "$sentence" "exit code $code, wanted $want and \"$pattern\": $*" "$(tail -n 5 "$WORK/check.out")"
+	fi
+}
+
 check_equal()	# SENTENCE WANT GOT
 {
 	if [ "$2" = "$3" ]; then

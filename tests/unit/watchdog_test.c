@@ -75,6 +75,17 @@ static void a_task_within_its_budget_and_an_idle_loop_are_not_reported(void)
 	CHECK_INT(0, seen.count);
 }
 
+static void a_task_that_the_guard_can_stop_is_not_reported_however_slow_the_machine(void)
+{
+	memset(&seen, 0, sizeof(seen));
+	CHECK_INT(0, tg_watchdog_start(vm, 40000000, note, NULL));
+	run_task("/etc/app.lua", "for i = 1, 30 do core.hang(0.01) for j = 1, 2000 do end end");
+	CHECK_INT(0, seen.count);
+	run_task("/etc/app.lua", "for i = 1, 10 do core.hang(0.01) for j = 1, 2000 do end end core.hang(0.2)");
+	tg_watchdog_stop();
+	CHECK_INT(1, seen.count);
+}
+
 static void a_script_is_held_in_quarantine_until_it_changes(void)
 {
 	write_script("return 1");
@@ -142,6 +153,7 @@ int main(int argc, char **argv)
 	snprintf(script, sizeof(script), "/tmp/tg-watchdog-%d.lua", getpid());
 	RUN(a_call_that_does_not_come_back_is_reported_once_with_its_task_and_script);
 	RUN(a_task_within_its_budget_and_an_idle_loop_are_not_reported);
+	RUN(a_task_that_the_guard_can_stop_is_not_reported_however_slow_the_machine);
 	RUN(a_script_is_held_in_quarantine_until_it_changes);
 	RUN(a_daemon_that_hangs_starts_anew_without_the_script);
 	tg_vm_close(vm);
