@@ -110,11 +110,11 @@ static __always_inline enum tg_reason nat_resolve(struct xdp_md *ctx, const stru
 	case BPF_FIB_LKUP_RET_FRAG_NEEDED:
 		return TG_REASON_TOO_BIG;
 	case BPF_FIB_LKUP_RET_NOT_FWDED:
+	case BPF_FIB_LKUP_RET_FWD_DISABLED: /* said before it looks whose address it is */
 		return unreachable;
 	case BPF_FIB_LKUP_RET_BLACKHOLE:
 	case BPF_FIB_LKUP_RET_UNREACHABLE:
 	case BPF_FIB_LKUP_RET_PROHIBIT:
-	case BPF_FIB_LKUP_RET_FWD_DISABLED:
 		return TG_REASON_UNRESOLVED;
 	default: /* no neighbour yet, an encapsulating route, an error */
 		return TG_REASON_NAT_STACK;

@@ -261,9 +261,10 @@ static void put_in_place(struct service *service)
 	service->slots = spec->slots;
 	take_vips(service, spec);
 	tg_ring_swap(service);
-	tg_service_record(service); /* before anything in the maps names it */
 	sync_backends(service, spec);
 	tg_ring_publish(service);
+	tg_service_record(
+		service); /* what a later daemon adopts: a ring that is filled, and then VIPs */
 	tg_vips_put(service);
 	service->next_spec = NULL;
 	service->fresh = false;

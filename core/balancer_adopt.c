@@ -110,6 +110,8 @@ static int adopt(struct tg_balancer *balancer, struct tg_error *error)
 		result = tg_index_open(balancer);
 	if (!result)
 		result = tg_vips_adopt(balancer);
+	if (!result && balancer->dp->adopted)
+		tg_rings_sweep(balancer);
 	tg_list_each(position, &balancer->services)
 		tg_slots_count(service_of_list(position));
 	if (result && !error->text[0])

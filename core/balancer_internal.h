@@ -162,6 +162,8 @@ void tg_ring_swap(struct service *service);
 /* Gives back the rings that are not in force (`old`, `staged`), or for families that have no VIP. */
 void tg_ring_drop_old(struct service *service);
 void tg_ring_drop_all(struct service *service);
+/* Gives back the rings that no adopted service has. */
+void tg_rings_sweep(struct tg_balancer *balancer);
 /* Clears the entries of rings that were given back: one batch for all. */
 void tg_rings_clear(struct tg_balancer *balancer);
 void tg_ring_publish(struct service *service);

@@ -98,6 +98,14 @@ void tg_ring_drop_all(struct service *service)
 	drop(service, &service->ring[1]);
 }
 
+void tg_rings_sweep(struct tg_balancer *balancer)
+{
+	for (uint32_t i = 0; i < TG_MAX_RINGS; i++)
+		if (balancer->ring_state[i] == RING_FREE && tg_ring_unpin(balancer->dp, i))
+			balancer->ring_state[i] = RING_LEAVING;
+	tg_rings_clear(balancer);
+}
+
 void tg_rings_clear(struct tg_balancer *balancer)
 {
 	uint32_t *indexes = calloc(TG_MAX_RINGS, sizeof(*indexes));

@@ -124,6 +124,8 @@ int tg_balancer_lookup(struct tg_balancer *balancer, const char *name, const str
 	if (!vip)
 		return tg_fail(error, -ENOENT, "service \"%s\" has no VIP for such a flow", name);
 	ring = &service->ring[client->family == AF_INET6];
+	if (!ring->slots)
+		return tg_fail(error, -ENOENT, "service \"%s\" has no ring yet", name);
 	home = TG_SLOT_HOME(
 		ring->slots[tg_slot_of(flow_hash(balancer, client, port, vip), ring->size)]);
 	if (!home)

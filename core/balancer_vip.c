@@ -156,10 +156,9 @@ static void put(struct service *service, enum tg_endpoint_kind kind, const union
 	tg_list_add(&service->endpoints, &endpoint->of_service);
 }
 
-static void put_vip(struct service *service, const struct tg_vip_spec *vip)
+static union endpoint_value vip_value(const struct service *service, bool v6)
 {
-	const struct tg_ring *ring = &service->ring[is_v6(&vip->addr)];
-	union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
+	const struct tg_ring *ring = &service->ring[v6];
 	union endpoint_value value = { 0 };
 
 	value.vip = (struct tg_vip){ .ring = ring->index,
@@ -167,6 +166,14 @@ static void put_vip(struct service *service, const struct tg_vip_spec *vip)
 		.service = service->index,
 		.mode = service->mode,
 		.fail = service->fail };
+	return value;
+}
+
+static void put_vip(struct service *service, const struct tg_vip_spec *vip)
+{
+	union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
+	union endpoint_value value = vip_value(service, is_v6(&vip->addr));
+
 	put(service, vip_kind(&vip->addr), &key, &value);
 }
 
@@ -315,6 +322,18 @@ static uint32_t owner_of(enum tg_endpoint_kind kind, const union endpoint_value 
 	return kind == TG_ENDPOINT_REVERSE6 ? value->reverse6.service : value->vip.service;
 }
 
+/* A daemon that died between a service's record and its VIPs left them on a ring that is not its own. */
+static void correct_vip(struct service *service, struct endpoint *endpoint)
+{
+	union endpoint_value value = vip_value(service, endpoint->kind == TG_ENDPOINT_VIP6);
+
+	if (!value.vip.slots || !memcmp(&value, &endpoint->value, sizeof(value)))
+		return;
+	endpoint->value = value;
+	changing(service->balancer);
+	tg_datapath_set(service->balancer->dp, kinds[endpoint->kind].map, &endpoint->key, &value);
+}
+
 static int adopt_one(struct tg_balancer *balancer, enum tg_endpoint_kind kind,
 	const union endpoint_key *key, const union endpoint_value *value)
 {
@@ -325,7 +344,10 @@ static int adopt_one(struct tg_balancer *balancer, enum tg_endpoint_kind kind,
 	if (!endpoint)
 		return -ENOMEM;
 	endpoint->value = *value;
-	return kind <= TG_ENDPOINT_VIP6 ? adopt_vip(service, kinds[kind].family, key) : 0;
+	if (kind > TG_ENDPOINT_VIP6)
+		return 0;
+	correct_vip(service, endpoint);
+	return adopt_vip(service, kinds[kind].family, key);
 }
 
 static bool is_orphan(

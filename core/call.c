@@ -23,17 +23,12 @@ void *tg_call_new(lua_State *L, size_t size, int callback)
 	return call;
 }
 
-static void finish(void *arg)
+static void tell_lua(struct tg_call *call)
 {
-	struct tg_call *call = arg;
 	lua_State *L = call->vm->L;
 	int count = 1;
 
-	call->vm->calls--; /* over, for its callback: that may close the controller */
-	if (call->home && !call->vm->calls)
-		tg_mailbox_hold(call->home, false);
 	lua_rawgeti(L, LUA_REGISTRYINDEX, call->callback);
-	luaL_unref(L, LUA_REGISTRYINDEX, call->callback);
 	if (call->code < 0)
 		count = tg_lua_refuse(L, call->code, &call->error);
 	else if (call->push)
@@ -41,6 +36,19 @@ static void finish(void *arg)
 	else
 		lua_pushboolean(L, true);
 	tg_vm_pcall(call->vm, count, 0);
+}
+
+/* At the program's end nobody is told: a task that makes one call after the other would never let it end. */
+static void finish(void *arg)
+{
+	struct tg_call *call = arg;
+
+	call->vm->calls--; /* over, for its callback: that may close the controller */
+	if (call->home && !call->vm->calls)
+		tg_mailbox_hold(call->home, false);
+	if (!call->vm->exiting)
+		tell_lua(call);
+	luaL_unref(call->vm->L, LUA_REGISTRYINDEX, call->callback);
 	if (call->release)
 		call->release(call);
 	free(call);

@@ -118,6 +118,8 @@ int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t 
 void tg_ring_write(struct tg_ring *ring, const __u32 *homes);
 /* Unmaps; with `dp` also unpins it. It stays in `rings` until tg_ring_clear. */
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring);
+/* Unpins the ring INDEX, if it is pinned: true. */
+bool tg_ring_unpin(struct tg_datapath *dp, __u32 index);
 /* Takes rings out of `rings`, all in one batch. */
 int tg_ring_clear(struct tg_datapath *dp, const __u32 *indexes, size_t count, struct tg_error *error);
 

@@ -7,26 +7,40 @@
 
 int luaopen_tidegate_core_maglev(lua_State *L);
 
-static uint64_t key_of(lua_State *L, uint32_t id)
+static int wrong_type(lua_State *L, int i, const char *name, const char *expected)
 {
-	size_t size;
-	const char *key;
+	return luaL_error(L, "backends[%d].%s: %s expected, got %s", i, name, expected,
+		lua_type(L, -1) == LUA_TNUMBER ? "a fraction" : luaL_typename(L, -1));
+}
 
-	lua_getfield(L, -1, "key");
-	key = luaL_optlstring(L, -1, NULL, &size);
+static uint64_t key_of(lua_State *L, uint32_t id, int i)
+{
+	uint64_t key = tg_maglev_key(&id, sizeof(id));
+	const char *text;
+	size_t size;
+
+	if (lua_getfield(L, -1, "key") == LUA_TSTRING) {
+		text = lua_tolstring(L, -1, &size);
+		key = tg_maglev_key(text, size);
+	} else if (!lua_isnil(L, -1)) {
+		wrong_type(L, i, "key", "a string");
+	}
 	lua_pop(L, 1);
-	return key ? tg_maglev_key(key, size) : tg_maglev_key(&id, sizeof(id));
+	return key;
 }
 
 static lua_Integer field(
 	lua_State *L, const char *name, lua_Integer fallback, lua_Integer max, int i)
 {
-	lua_Integer value;
+	lua_Integer value = fallback;
+	int whole = 1;
 
-	lua_getfield(L, -1, name);
-	if (lua_isnil(L, -1) && fallback < 0)
+	if (lua_getfield(L, -1, name) != LUA_TNIL)
+		value = lua_tointegerx(L, -1, &whole);
+	else if (fallback < 0)
 		luaL_error(L, "backends[%d].%s is missing", i, name);
-	value = luaL_optinteger(L, -1, fallback);
+	if (!whole)
+		wrong_type(L, i, name, "an integer");
 	if (value < 0 || value > max)
 		luaL_error(L, "backends[%d].%s: %I given, 0 to %I allowed", i, name, value, max);
 	lua_pop(L, 1);
@@ -47,7 +61,7 @@ static struct tg_maglev_backend *check_backends(lua_State *L, size_t *count)
 				(int)i + 1, luaL_typename(L, -1));
 		backends[i].id = field(L, "id", -1, UINT32_MAX, i + 1);
 		backends[i].weight = field(L, "weight", 1, 65535, i + 1);
-		backends[i].key = key_of(L, backends[i].id);
+		backends[i].key = key_of(L, backends[i].id, i + 1);
 		lua_pop(L, 1);
 	}
 	return backends;

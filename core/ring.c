@@ -104,18 +104,22 @@ void tg_ring_write(struct tg_ring *ring, const __u32 *homes)
 	}
 }
 
-void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
+bool tg_ring_unpin(struct tg_datapath *dp, __u32 index)
 {
 	char path[192];
 
+	ring_path(dp, index, path);
+	return unlink(path) == 0;
+}
+
+void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
+{
 	if (ring->slots) {
 		munmap(ring->slots, ring->size * sizeof(__u64));
 		close(ring->fd);
 	}
-	if (dp && ring->slots) {
-		ring_path(dp, ring->index, path);
-		unlink(path);
-	}
+	if (dp && ring->slots)
+		tg_ring_unpin(dp, ring->index);
 	*ring = (struct tg_ring){ .fd = -1 };
 }
 

@@ -20,7 +20,7 @@ return function(netns, chunk, ...)
   local words = { chunk, ... }
   for i, word in ipairs(words) do words[i] = quote(tostring(word)) end
   local host = object.tidegate()
-  local said = object.run(("nsenter --net=/run/netns/%s %s lua tests/helpers/in_netns.lua %s"):format(netns, host,
-    table.concat(words, " ")))
+  local command = "timeout -k 1 60 nsenter --net=/run/netns/%s %s lua tests/helpers/in_netns.lua %s"
+  local said = object.run(command:format(netns, host, table.concat(words, " ")))
   return assert(load(said:match "return .*$", "=answer"))()
 end

@@ -90,6 +90,12 @@ describe("a controller that starts", function()
     do
       local vips <close>, key = bal:map "vips4", { addr = 1, port = 1, proto = 6 }
       assert(vips:set(key, { ring = 7, slots = 3, service = 77 }))
+      for vip, value in vips:pairs() do
+        value.ring, value.slots = 99, 3
+        if value.service ~= 77 then assert(vips:set(vip, value)) end
+      end
+      local stray = bal.dir .. "/rings/99"
+      object.run(("bpftool map create %s type array key 4 value 8 entries 3 name r flags 0x1400"):format(stray))
       local owners <close> = bal:map "backend_owners"
       assert(owners:set(1000, { service = 78, weight = 1 }))
       local reverse <close> = bal:map "reverse4"

@@ -198,6 +198,19 @@ describe("a flow", function()
   end)
 end)
 
+describe("a program that ends", function()
+  it("doesn't wait for a task that asks and asks", function()
+    local instance = there [[
+      local bal = balancer.new "end"
+      task.start({ name = "asks" }, function() while true do task.await(controller.status) end end)
+      task.sleep(0.05)
+      return bal.instance
+    ]]
+    local _, unloaded = there([[ local name = ... return name, controller.unload(name) ]], instance)
+    assert.is_true(unloaded)
+  end)
+end)
+
 describe("l2dsr behind a gateway", function()
   it("is not sent there, and nat is: the entry follows the mode", function()
     ip "link set v.0 up"

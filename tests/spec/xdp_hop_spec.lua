@@ -179,6 +179,18 @@ describe("a reply without a route in the tables", function()
     assert.same({ "pass", "local-reply", true }, { r.verdict, r.reason, r.unchanged })
   end)
 
+  it("to an address of the switch itself passes where the kernel doesn't forward, too", function()
+    local function forward(on)
+      object.run(("nsenter --net=/run/netns/%s sysctl -qw net.ipv4.ip_forward=%d"):format(NETNS, on))
+    end
+    forward(0)
+    local r = receive(reply "203.0.113.1")
+    local drop = send_to("10.9.0.1", "nat")
+    forward(1)
+    assert.same({ "pass", "local-reply", true }, { r.verdict, r.reason, r.unchanged })
+    assert.same({ "drop", "unresolved" }, verdict_of(drop))
+  end)
+
   it("to where no route leads is a counted drop", function()
     assert.same({ "drop", "unresolved" }, verdict_of(receive(reply "10.8.0.1")))
   end)
