@@ -19,28 +19,32 @@ static int adopt_ring(struct service *service, int v6, uint32_t ring, struct tg_
 	return result;
 }
 
+static int adopt_service(struct tg_balancer *balancer, uint32_t index,
+	const struct tg_service_info *info, struct tg_error *error)
+{
+	struct service *service = tg_service_new(balancer, index, info->name);
+	int result;
+
+	if (!service)
+		return tg_fail(error, -ENOMEM, "out of memory");
+	service->slots = info->slots;
+	service->mode = info->mode;
+	service->fail = info->fail;
+	service->recorded = *info;
+	result = adopt_ring(service, 0, info->ring[0], error);
+	return result ? result : adopt_ring(service, 1, info->ring[1], error);
+}
+
 static int adopt_services(struct tg_balancer *balancer, struct tg_error *error)
 {
-	int result = 0;
+	struct tg_service_info *all =
+		tg_datapath_read(balancer->dp, TG_MAP_SERVICES, sizeof(*all), TG_MAX_SERVICES);
+	int result = all ? 0 : tg_fail(error, -EIO, "the map of services can't be read");
 
-	for (uint32_t i = 0; !result && i < TG_MAX_SERVICES; i++) {
-		struct tg_service_info info;
-		struct service *service;
-
-		if (bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_SERVICES], &i, &info) ||
-			!info.name[0])
-			continue;
-		service = tg_service_new(balancer, i, info.name);
-		if (!service)
-			return tg_fail(error, -ENOMEM, "out of memory");
-		service->slots = info.slots;
-		service->mode = info.mode;
-		service->fail = info.fail;
-		service->recorded = info;
-		result = adopt_ring(service, 0, info.ring[0], error);
-		if (!result)
-			result = adopt_ring(service, 1, info.ring[1], error);
-	}
+	for (uint32_t i = 0; !result && i < TG_MAX_SERVICES; i++)
+		if (all[i].name[0])
+			result = adopt_service(balancer, i, &all[i], error);
+	free(all);
 	return result;
 }
 
@@ -65,14 +69,12 @@ static int adopt_backend(
 
 /* The service that an index belongs to, or NULL. One that has vanished left it when a daemon died. */
 static struct service *owner_of(
-	struct tg_balancer *balancer, uint32_t index, struct tg_backend_owner *owner)
+	struct tg_balancer *balancer, uint32_t index, const struct tg_backend_owner *owner)
 {
 	static const struct tg_backend_owner nobody;
 	struct service *service = NULL;
 
-	if (!balancer->dp->adopted ||
-		bpf_map_lookup_elem(balancer->dp->maps[TG_MAP_BACKEND_OWNERS], &index, owner) ||
-		!owner->service)
+	if (!owner->service)
 		return NULL;
 	if (owner->service <= TG_MAX_SERVICES)
 		service = balancer->by_index[owner->service - 1];
@@ -84,18 +86,21 @@ static struct service *owner_of(
 /* Every index belongs to a backend of a service, or is free. */
 static int adopt_backends(struct tg_balancer *balancer, struct tg_error *error)
 {
-	struct tg_backend_owner owner;
-	int result = 0;
+	struct tg_backend_owner *all = tg_datapath_read(
+		balancer->dp, TG_MAP_BACKEND_OWNERS, sizeof(*all), TG_MAX_BACKENDS);
+	int result = all ? 0 : -EIO;
 
 	for (uint32_t i = 1; !result && i < TG_MAX_BACKENDS; i++) {
-		struct service *service = owner_of(balancer, i, &owner);
+		struct service *service = owner_of(balancer, i, &all[i]);
 
 		if (service)
-			result = adopt_backend(service, i, &owner);
+			result = adopt_backend(service, i, &all[i]);
 		else
 			tg_index_rest(balancer, i, 0);
 	}
-	return result ? tg_fail(error, result, "out of memory") : 0;
+	free(all);
+	return result ? tg_fail(error, result, "backends can't be adopted: %s", strerror(-result))
+		      : 0;
 }
 
 static int adopt(struct tg_balancer *balancer, struct tg_error *error)

@@ -98,11 +98,19 @@ void tg_ring_drop_all(struct service *service)
 	drop(service, &service->ring[1]);
 }
 
+static void sweep_one(void *user, struct tg_datapath *dp, uint32_t index)
+{
+	struct tg_balancer *balancer = user;
+
+	if (balancer->ring_state[index] != RING_FREE)
+		return;
+	tg_ring_unpin(dp, index);
+	balancer->ring_state[index] = RING_LEAVING;
+}
+
 void tg_rings_sweep(struct tg_balancer *balancer)
 {
-	for (uint32_t i = 0; i < TG_MAX_RINGS; i++)
-		if (balancer->ring_state[i] == RING_FREE && tg_ring_unpin(balancer->dp, i))
-			balancer->ring_state[i] = RING_LEAVING;
+	tg_ring_each(balancer->dp, sweep_one, balancer);
 	tg_rings_clear(balancer);
 }
 

@@ -430,6 +430,23 @@ int tg_datapath_set(
 	return result;
 }
 
+void *tg_datapath_read(
+	const struct tg_datapath *dp, enum tg_map map, size_t value_size, __u32 count)
+{
+	__u32 *keys = calloc(count, sizeof(*keys)), position = 0, got = count;
+	void *values = calloc(count, value_size);
+	bool failed = !keys || !values;
+
+	if (!failed &&
+		bpf_map_lookup_batch(dp->maps[map], NULL, &position, keys, values, &got, NULL))
+		failed = errno != ENOENT; /* which says that these were the last */
+	free(keys);
+	if (!failed && got == count)
+		return values;
+	free(values);
+	return NULL;
+}
+
 struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index)
 {
 	struct tg_counter sum = { 0 },

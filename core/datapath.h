@@ -118,8 +118,10 @@ int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t 
 void tg_ring_write(struct tg_ring *ring, const __u32 *homes);
 /* Unmaps; with `dp` also unpins it. It stays in `rings` until tg_ring_clear. */
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring);
-/* Unpins the ring INDEX, if it is pinned: true. */
-bool tg_ring_unpin(struct tg_datapath *dp, __u32 index);
+/* Calls fn for each pinned ring; it may unpin that one. */
+void tg_ring_each(
+	struct tg_datapath *dp, void (*fn)(void *user, struct tg_datapath *dp, __u32 index), void *user);
+void tg_ring_unpin(struct tg_datapath *dp, __u32 index);
 /* Takes rings out of `rings`, all in one batch. */
 int tg_ring_clear(struct tg_datapath *dp, const __u32 *indexes, size_t count, struct tg_error *error);
 
@@ -128,6 +130,9 @@ int tg_ring_clear(struct tg_datapath *dp, const __u32 *indexes, size_t count, st
  * here, once a second at most, and returned.
  */
 int tg_datapath_set(const struct tg_datapath *dp, enum tg_map map, const void *key, const void *value);
+
+/* All elements of an array map, read at once: `count` values in malloc's memory, or NULL. */
+void *tg_datapath_read(const struct tg_datapath *dp, enum tg_map map, size_t value_size, __u32 count);
 
 /* Sums a per-CPU struct tg_counter. */
 struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index);

@@ -3,6 +3,7 @@
 #include "datapath.h"
 
 #include <bpf/bpf.h>
+#include <dirent.h>
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -104,12 +105,29 @@ void tg_ring_write(struct tg_ring *ring, const __u32 *homes)
 	}
 }
 
-bool tg_ring_unpin(struct tg_datapath *dp, __u32 index)
+void tg_ring_unpin(struct tg_datapath *dp, __u32 index)
 {
 	char path[192];
 
 	ring_path(dp, index, path);
-	return unlink(path) == 0;
+	unlink(path);
+}
+
+void tg_ring_each(struct tg_datapath *dp,
+	void (*fn)(void *user, struct tg_datapath *dp, __u32 index), void *user)
+{
+	struct dirent *entry;
+	char path[192];
+	__u32 index;
+	DIR *dir;
+
+	snprintf(path, sizeof(path), "%s/rings", dp->dir);
+	dir = opendir(path);
+	while (dir && (entry = readdir(dir)))
+		if (sscanf(entry->d_name, "%u", &index) == 1 && index < TG_MAX_RINGS)
+			fn(user, dp, index);
+	if (dir)
+		closedir(dir);
 }
 
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
