@@ -91,27 +91,22 @@ one_reload()	# NUMBER
 	[ $code -eq $want ] || wrong_codes="$wrong_codes $1:$code"
 	predict $port >"$WORK/after"
 	wait $curl
+	predict $port >"$WORK/end" # a backend that was added takes flows when its first check has passed
 	if [ $want -ne 0 ] && ! cmp -s "$WORK/before" "$WORK/after"; then moved_by_faults=$((moved_by_faults + 1)); fi
 	cat "$WORK/answers" >>"$WORK/all"
-	# A line for each request: SERVICE MOVED? EXIT SIZE
-	awk -v before="$WORK/before" -v after="$WORK/after" 'BEGIN {
-			while ((getline line <before) > 0) { split(line, f, " "); was[f[1]] = f[2] }
-			while ((getline line <after) > 0) { split(line, f, " "); is[f[1]] = f[2] }
-		}
-		{ print $1, ($1 == "web" && was[$2] != is[$2]) ? "moved" : "unmoved", $3, $4 }' "$WORK/answers" >>"$WORK/judged"
+	# A line for each request: SERVICE MOVED? EXIT SIZE PORT BACKEND RELOAD
+	awk -v n="$1" 'FILENAME != ARGV[4] { if (home[$1] && home[$1] != $2) moved[$1] = 1; home[$1] = $2; next }
+		{ print $1, ($1 == "web" && moved[$2]) ? "moved" : "unmoved", $3, $4, $2, home[$2], n }' \
+		"$WORK/before" "$WORK/after" "$WORK/end" "$WORK/answers" >>"$WORK/judged"
 }
 
 # --- what may not change ---------------------------------------------------------------------------
 
 pins=/sys/fs/bpf/tidegate/$INSTANCE
 status()	{ tg status --json; }
-descriptors()	# the least of several counts: probes come and go
-{
-	for _ in 1 2 3 4 5 6 7 8 9 10; do
-		find "/proc/$DAEMON/fd" -type l | wc -l
-		sleep 0.03
-	done | sort -n | head -1
-}
+open_files()	{ find "/proc/$DAEMON/fd" -type l -printf '%l\n'; }
+descriptors()	{ open_files | grep -vc ^socket: ; }
+sockets()	{ open_files | grep -c ^socket: ; }
 mappings()	{ grep -c bpf-map "/proc/$DAEMON/maps"; }
 held_ids()	{ cat "/proc/$DAEMON/fdinfo/"* 2>/dev/null | grep -E '^(map|prog|link)_id' | sort -u | wc -l; }
 pinned()	{ find "$pins" -type f | sort; }
@@ -143,7 +138,7 @@ still_ring=$(bpftool -j map show pinned "$(find "$pins/rings" -type f | sort | t
 
 one_reload 2 # what is made only once is there now
 rm -f "$WORK/all" "$WORK/judged"
-fds=$(descriptors) maps=$(mappings) ids=$(held_ids) files=$(pinned) rings_then=$(rings) rss=$(resident) program=$(programs)
+fds=$(descriptors) socks=$(sockets) maps=$(mappings) ids=$(held_ids) files=$(pinned) rings_then=$(rings) rss=$(resident) program=$(programs)
 before=$(untouched) progress_then=$(progress)
 start=${EPOCHREALTIME/[.,]/}
 for ((i = 3; i < 3 + reloads; i++)); do one_reload $i; done
@@ -156,7 +151,8 @@ check_equal "every reload ended with the exit code it should" "" "$wrong_codes"
 check_that "at 19 of 20 reloads all requests were in flight" "$late * 20 <= $reloads"
 check_equal "all requests were made" $((2 * requests * reloads)) "$(wc -l <"$WORK/judged")"
 check_equal "no request failed to a service that did not change" 0 "$(count still unmoved 1)"
-check_equal "no request failed whose slot did not move" 0 "$(count web unmoved 1)"
+check_equal "no request failed whose slot did not move" "" \
+	"$(awk -v size=$size '$1 == "web" && $2 == "unmoved" && ($3 != 0 || $4 != size)' "$WORK/judged")"
 check_that "slots did move" "$(count web moved "") > 0"
 check_equal "a faulty reload moves nothing" 0 $moved_by_faults
 check_equal "the service that did not change was not touched" "$before" "$(untouched)"
@@ -167,6 +163,8 @@ write_script 2
 check "the last good script is loaded" tg reload
 sleep 1.2
 check_equal "no descriptor leaked" "$fds" "$(descriptors)"
+# The prober keeps a socket for every probe that was ever in flight with others: eight checks at most.
+check_that "no socket leaked" "$(sockets) <= $socks + 8"
 check_equal "no mapping leaked" "$maps" "$(mappings)"
 check_equal "no map, program or link leaked" "$ids" "$(held_ids)"
 check_equal "no ring leaked" "$rings_then" "$(rings)"
