@@ -3,7 +3,7 @@
 
 #include "flow_hash.h"
 #include "log.h"
-#include "pins.h"
+#include "datapath_pins.h"
 
 #include "xdp.skel.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * What the parts of neighbour.h share: neighbour.c (events, neighbours, timers), link.c (links),
- * nexthop.c (watched addresses) and routes.c (the view of all routes). No one else includes this.
+ * What the parts of neighbour.h share: neighbour.c (events, neighbours, timers), neighbour_link.c (links),
+ * neighbour_nexthop.c (watched addresses) and neighbour_routes.c (all routes). No one else includes this.
  *
  * Events only update the tables here and put what they touch on a list (`changed` neighbours, `dirty`
  * targets); the idle handler works the lists off, at most TG_WORK_SLICE of each per iteration. All
@@ -54,16 +54,16 @@ struct tg_neighbour {
 	uint64_t sweep_cost;		/* time spent on the present one */
 	bool sweep_again;		/* a link changed: look once more, see neighbour.c */
 
-	struct tg_table links;		/* struct link_entry, in link.c */
+	struct tg_table links;		/* struct link_entry, in neighbour_link.c */
 	struct tg_list all_links, link_watches;
 
 	struct tg_table neighs;
 	struct tg_list all_neighs, changed, cold, warm;
 
-	struct tg_table targets;	/* struct tg_target, in nexthop.c */
+	struct tg_table targets;	/* struct tg_target, in neighbour_nexthop.c */
 	struct tg_list dirty, refresh;	/* targets to look up; the others, longest ago first */
 
-	struct tg_mirror *mirror;	/* in routes.c; NULL unless watched */
+	struct tg_mirror *mirror;	/* in neighbour_routes.c; NULL unless watched */
 };
 
 /* neighbour.c */
@@ -80,13 +80,13 @@ void tg_neighbour_work(struct tg_neighbour *n);
 /* There is something on `cold`, `warm` or `refresh`. */
 void tg_neighbour_tick(struct tg_neighbour *n);
 
-/* link.c */
+/* neighbour_link.c */
 void tg_link_init(struct tg_neighbour *n);
 void tg_link_message(struct tg_neighbour *n, const struct nlmsghdr *message);
 void tg_link_forget_older(struct tg_neighbour *n);
 void tg_link_free(struct tg_neighbour *n);
 
-/* nexthop.c */
+/* neighbour_nexthop.c */
 void tg_targets_init(struct tg_neighbour *n);
 void tg_targets_mark_all(struct tg_neighbour *n);
 void tg_targets_mark_due(struct tg_neighbour *n, uint64_t now);
@@ -101,7 +101,7 @@ void tg_targets_free(struct tg_neighbour *n);
 void tg_nexthop_compute(const struct tg_neighbour *n, const struct tg_nl_route *route,
 	const struct tg_neigh *hop, struct tg_nexthop *nexthop);
 
-/* routes.c */
+/* neighbour_routes.c */
 void tg_mirror_read(struct tg_neighbour *n);
 void tg_mirror_neigh(struct tg_neighbour *n, struct tg_neigh *neigh);
 void tg_mirror_free(struct tg_neighbour *n);

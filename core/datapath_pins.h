@@ -2,8 +2,8 @@
 /*
  * The directory of pins of an instance, as files: making and removing.
  */
-#ifndef TG_PINS_H
-#define TG_PINS_H
+#ifndef TG_DATAPATH_PINS_H
+#define TG_DATAPATH_PINS_H
 
 #include "error.h"
 

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#include "pins.h"
+#include "datapath_pins.h"
 
 #include "datapath.h"
 
