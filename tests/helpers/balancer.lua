@@ -125,6 +125,17 @@ local SIZES = {
 }
 local KEYS = { vips4 = 8, reverse4 = 8, vips6 = 20, reverse6 = 20 }
 
+--- Waits until nothing changes of itself: next hops are known.
+function balancer:settle()
+  local before, now
+  for _ = 1, 50 do
+    before, now = now, self:dump()
+    if now == before then return end
+    tg.sleep(0.1)
+  end
+  error "the tables do not come to rest"
+end
+
 --- Everything that packets or a later daemon see, as text, to compare.
 function balancer:dump()
   local lines = {}

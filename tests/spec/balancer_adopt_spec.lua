@@ -32,6 +32,7 @@ describe("a controller that starts", function()
   before_each(function()
     bal = balancer.new "adopt"
     assert(bal:apply { web(), dns() })
+    bal:settle()
   end)
   after_each(function() bal:close() end)
 

@@ -77,7 +77,6 @@ static void start(void)
 {
 	listener = tg_console_listen(instance.socket, NULL);
 	CHECK(listener >= 0);
-	CHECK_INT(0, pthread_create(&daemon_thread, NULL, serve, NULL));
 	seen = shown = 0;
 	repl = forkpty(&terminal, NULL, NULL, NULL);
 	if (!repl) {
@@ -88,6 +87,8 @@ static void start(void)
 		setenv("LC_ALL", "C.UTF-8", 1);
 		exit(tg_cmd_repl(3, argv));
 	}
+	/* Only now: a lock that the thread held at the fork, malloc's say, would stay held in the child. */
+	CHECK_INT(0, pthread_create(&daemon_thread, NULL, serve, NULL));
 }
 
 static int end(void)
