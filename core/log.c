@@ -21,22 +21,6 @@ static uint64_t last_serial;
 
 static const char *const names[] = { "debug", "info", "warn", "error" };
 
-const char *tg_log_level_name(enum tg_log_level level)
-{
-	return names[level];
-}
-
-bool tg_log_level_parse(const char *name, enum tg_log_level *level)
-{
-	for (int i = TG_LOG_DEBUG; i <= TG_LOG_ERROR; i++) {
-		if (!strcmp(name, names[i])) {
-			*level = i;
-			return true;
-		}
-	}
-	return false;
-}
-
 void tg_log_set_level(enum tg_log_level least)
 {
 	least_level = least;

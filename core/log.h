@@ -7,7 +7,6 @@
 #ifndef TG_LOG_H
 #define TG_LOG_H
 
-#include <stdbool.h>
 #include <stdint.h>
 
 #define TG_LOG_RECENT 256	/* messages kept */
@@ -19,10 +18,6 @@ enum tg_log_level { TG_LOG_DEBUG, TG_LOG_INFO, TG_LOG_WARN, TG_LOG_ERROR };
 void tg_log_set_level(enum tg_log_level least);
 void tg_log(enum tg_log_level level, const char *format, ...) __attribute__((format(printf, 2, 3)));
 void tg_log_text(enum tg_log_level level, const char *text);
-
-const char *tg_log_level_name(enum tg_log_level level);
-/* False when `name` is none of debug, info, warn, error. */
-bool tg_log_level_parse(const char *name, enum tg_log_level *level);
 
 /* Calls `each` for the kept messages with a serial number above `after`, oldest first. */
 void tg_log_recent(uint64_t after,
