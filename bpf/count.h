@@ -9,11 +9,15 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "trace.h"
 
 static __always_inline void count(void *counters, __u32 index, const struct packet *pkt)
 {
-	struct tg_counter *counter = bpf_map_lookup_elem(counters, &index);
+	struct tg_counter *counter;
 
+	if (tracing)
+		return;
+	counter = bpf_map_lookup_elem(counters, &index);
 	if (!counter)
 		return;
 	counter->packets++;
@@ -22,8 +26,11 @@ static __always_inline void count(void *counters, __u32 index, const struct pack
 
 static __always_inline void count_reason(__u32 reason)
 {
-	__u64 *packets = bpf_map_lookup_elem(&reasons, &reason);
+	__u64 *packets;
 
+	if (tracing)
+		return;
+	packets = bpf_map_lookup_elem(&reasons, &reason);
 	if (packets)
 		(*packets)++;
 }

@@ -11,6 +11,7 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "trace.h"
 
 #define AF_INET	 2
 #define AF_INET6 10
@@ -28,6 +29,25 @@ static __always_inline void egress_take(struct egress *out, const struct tg_hop 
 	out->mtu = mtu;
 	out->macs_head = *(__u64 *)hop->dmac;
 	out->macs_tail = *(__u32 *)(hop->smac + 2);
+}
+
+/* Puts a question to the kernel; `fib` then has the neighbour's address as destination. */
+static __always_inline long egress_query(
+	struct xdp_md *ctx, struct bpf_fib_lookup *fib, struct egress *out, const bool v6)
+{
+	long answer;
+
+	note(FIB, v6, IP_WORDS(fib->ipv6_dst, v6));
+	answer = bpf_fib_lookup(ctx, fib, sizeof(*fib), 0);
+	out->mtu = answer == BPF_FIB_LKUP_RET_FRAG_NEEDED ? fib->mtu_result : 0; /* it compared */
+	if (answer != BPF_FIB_LKUP_RET_SUCCESS)
+		return answer;
+	out->ifindex = fib->ifindex;
+	__builtin_memcpy(&out->macs_head, fib->dmac, 6);
+	__builtin_memcpy((void *)&out->macs_head + 6, fib->smac, 2);
+	__builtin_memcpy(&out->macs_tail, fib->smac + 2, 4);
+	note_hit(out->ifindex, U64_WORDS(out->macs_head), out->macs_tail);
+	return answer;
 }
 
 /*
@@ -56,16 +76,10 @@ static __always_inline long egress_ask(struct xdp_md *ctx, const struct packet *
 		fib.ipv4_src = pkt->ip4->saddr;
 		fib.ipv4_dst = dest[0];
 	}
-	answer = bpf_fib_lookup(ctx, &fib, sizeof(fib), 0);
-	if (answer != BPF_FIB_LKUP_RET_SUCCESS)
-		return answer;
-	if (neighbour && !same_address(fib.ipv6_dst, dest, v6))
+	answer = egress_query(ctx, &fib, out, v6);
+	if (answer == BPF_FIB_LKUP_RET_SUCCESS && neighbour &&
+		!same_address(fib.ipv6_dst, dest, v6))
 		return BPF_FIB_LKUP_RET_NOT_FWDED;
-	out->ifindex = fib.ifindex;
-	out->mtu = 0; /* it compared */
-	__builtin_memcpy(&out->macs_head, fib.dmac, 6);
-	__builtin_memcpy((void *)&out->macs_head + 6, fib.smac, 2);
-	__builtin_memcpy(&out->macs_tail, fib.smac + 2, 4);
 	return answer;
 }
 
@@ -80,7 +94,11 @@ static __always_inline enum tg_reason egress_choose(
 	if (out->mtu && pkt->l3_length > out->mtu)
 		return TG_REASON_TOO_BIG;
 	pkt->action = bpf_redirect_map(&tx_ports, out->ifindex, 0);
-	return pkt->action == XDP_REDIRECT ? TG_REASON_NONE : TG_REASON_NO_PORT;
+	note(PORT, false, out->ifindex);
+	if (pkt->action != XDP_REDIRECT)
+		return TG_REASON_NO_PORT;
+	note_hit();
+	return TG_REASON_NONE;
 }
 
 static __always_inline void egress_write_macs(struct packet *pkt, const struct egress *out)

@@ -1,31 +1,36 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The line table: flows that need an entry, found by one cache line of eight (struct tg_line). An
- * entry is a fingerprint of 40 bits, so a stranger's flow is taken for a known one once in 10^11
+ * entry is a fingerprint of 39 bits, so a stranger's flow is taken for a known one once in 5 x 10^10
  * lookups. Entries are inserted by compare-and-swap and never evicted: where all eight are taken,
- * an insert fails and says so. The controller ticks the epoch and clears idle entries.
+ * an insert fails and says so. The controller ticks the epoch and clears idle entries
+ * (core/lines.c).
  *
- * Part 1 keeps nat's exceptions here: flows that a client opened to a backend directly, whose
- * answers must not be taken for the VIP's. Both directions hash as client to backend.
+ * Two users share it, each with keys of its own: the balancer's flows (slots.h), and nat's
+ * exceptions: flows that a client opened to a backend directly, whose answers must not be taken
+ * for the VIP's. Both directions hash as client to backend.
  */
 #ifndef TIDEGATE_LINES_H
 #define TIDEGATE_LINES_H
 
 #include "maps.h"
 #include "packet.h"
+#include "trace.h"
 
-/* Never 0, so that a free entry matches nobody. */
-#define FINGERPRINT(hash) (((hash) & 0xffffffffff) | 1)
+/* The key of one of nat's exceptions (that of a flow to a VIP: TG_LINE_KEY). */
+#define DIRECT_KEY(hash) (TG_LINE_KEY(hash) ^ 0x9e3779b97f4a7c15ull)
 
 #define NO_ENTRY TG_LINE_ENTRIES
 
-/* The place of the lowest bit that is set; BPF has no such instruction. */
-static __always_inline __u32 lowest_bit(__u32 bits)
+/*
+ * The place of the lowest bit that is set, of the first 9; BPF has no such instruction. A de Bruijn
+ * sequence gives each place a number of 4 bits of its own, and a table of nibbles the place back.
+ */
+static __always_inline __u32 lowest_bit(__u64 bits)
 {
-	bits &= -bits;
-	return (bits >> 1 & 1) * 1 + (bits >> 2 & 1) * 2 + (bits >> 3 & 1) * 3 +
-	       (bits >> 4 & 1) * 4 + (bits >> 5 & 1) * 5 + (bits >> 6 & 1) * 6 +
-	       (bits >> 7 & 1) * 7 + (bits >> 8 & 1) * 8;
+	__u64 number = (bits & -bits) * 0x09af000000000000ull >> 60;
+
+	return 0x0070084006035210ull >> number * 4 & 15;
 }
 
 /* The word of `line_marks` that holds the line's bit. */
@@ -45,13 +50,16 @@ static __always_inline __u8 epoch_now(void)
 	return now ? now->epoch : 0;
 }
 
-/* An entry was used: its epoch is now. If another CPU or the controller was faster, theirs holds. */
-static __always_inline void entry_touch(__u64 *entry, __u64 old)
+/*
+ * An entry was used: its epoch is now, and it is confirmed if so asked. If another CPU or the
+ * controller was faster, theirs holds.
+ */
+static __always_inline void entry_touch(__u64 *entry, __u64 old, __u8 epoch, bool confirm)
 {
-	__u8 epoch = epoch_now();
+	__u64 now = (old & ~0xff0000ull) | (__u64)epoch << 16 | (__u64)confirm << 15;
 
-	if (TG_ENTRY_EPOCH(old) != epoch)
-		__sync_val_compare_and_swap(entry, old, (old & ~0xff0000ull) | (__u64)epoch << 16);
+	if (now != old)
+		state_swap(entry, old, now);
 }
 
 /*
@@ -60,7 +68,7 @@ static __always_inline void entry_touch(__u64 *entry, __u64 old)
  */
 static __always_inline __u32 line_find(const struct tg_line *line, __u64 fingerprint)
 {
-	__u32 matches = 1 << NO_ENTRY;
+	__u64 matches = 1 << NO_ENTRY;
 
 #pragma unroll
 	for (int i = 0; i < TG_LINE_ENTRIES; i++) {
@@ -72,10 +80,10 @@ static __always_inline __u32 line_find(const struct tg_line *line, __u64 fingerp
 	return lowest_bit(matches);
 }
 
-/* The flow's line, if it may have entries. */
-static __always_inline struct tg_line *line_in_use(__u64 hash)
+/* The line of a key, if it may have entries. */
+static __always_inline struct tg_line *line_in_use(__u64 key)
 {
-	__u32 index = tg_slot_of(hash, line_count);
+	__u32 index = tg_slot_of(key, line_count);
 	__u64 *marks = marks_of(index);
 
 	if (!marks || !(*(volatile __u64 *)marks >> (index & 63) & 1))
@@ -83,53 +91,68 @@ static __always_inline struct tg_line *line_in_use(__u64 hash)
 	return bpf_map_lookup_elem(&lines, &index);
 }
 
-/* Has the flow an entry? If so, it has been used now. */
-static __always_inline bool line_has(__u64 hash)
+/* The entry of a key, or NULL; `found` is what it says. */
+static __always_inline __u64 *line_look(__u64 key, __u64 *found)
 {
-	struct tg_line *line = line_in_use(hash);
+	struct tg_line *line = line_in_use(key);
 	__u32 at;
 
+	note(LINE, false, tg_slot_of(key, line_count), U64_WORDS(key));
 	if (!line)
-		return false;
-	at = line_find(line, FINGERPRINT(hash));
+		return NULL;
+	at = line_find(line, TG_LINE_FINGERPRINT(key));
 	if (at >= TG_LINE_ENTRIES)
-		return false;
-	entry_touch(&line->entry[at], line->entry[at]);
-	return true;
+		return NULL;
+	*found = *(volatile __u64 *)&line->entry[at];
+	if (TG_ENTRY_FINGERPRINT(*found) != TG_LINE_FINGERPRINT(key))
+		return NULL; /* cleared just then */
+	note_hit(TG_ENTRY_BACKEND(*found), TG_ENTRY_EPOCH(*found), TG_ENTRY_CONFIRMED(*found));
+	return &line->entry[at];
 }
 
 /* False if all entries are taken; also, once in a while, when another CPU was faster. */
-static __always_inline bool line_insert(__u64 hash, __u32 backend)
+static __always_inline bool line_insert(__u64 key, __u8 epoch, bool confirmed, __u32 backend)
 {
-	__u64 entry = TG_ENTRY(FINGERPRINT(hash), epoch_now(), 1, backend);
-	__u32 index = tg_slot_of(hash, line_count), at;
+	__u64 entry = TG_ENTRY(TG_LINE_FINGERPRINT(key), epoch, confirmed, backend);
+	__u32 index = tg_slot_of(key, line_count), at;
 	struct tg_line *line = bpf_map_lookup_elem(&lines, &index);
 	__u64 *marks = marks_of(index);
 
 	if (!line || !marks)
 		return false;
 	at = line_find(line, 0);
-	if (at >= TG_LINE_ENTRIES || __sync_val_compare_and_swap(&line->entry[at], 0, entry))
+	if (at >= TG_LINE_ENTRIES || state_swap(&line->entry[at], 0, entry))
 		return false;
-	__sync_fetch_and_or(marks, 1ull << (index & 63));
+	state_or(marks, 1ull << (index & 63));
 	return true;
 }
 
-/* If another CPU uses the entry just then, it stays. */
-static __always_inline void line_forget(__u64 hash)
-{
-	struct tg_line *line = line_in_use(hash);
-	__u64 entry;
-	__u32 at;
+/* ---- nat's exceptions; `flow` is the hash of client to backend ---- */
 
-	if (!line)
-		return;
-	at = line_find(line, FINGERPRINT(hash));
-	if (at >= TG_LINE_ENTRIES)
-		return;
-	entry = line->entry[at];
-	if (TG_ENTRY_FINGERPRINT(entry) == FINGERPRINT(hash))
-		__sync_val_compare_and_swap(&line->entry[at], entry, 0);
+/* Has the flow an entry? If so, it has been used now. */
+static __always_inline bool direct_has(__u64 flow)
+{
+	__u64 old, *entry = line_look(DIRECT_KEY(flow), &old);
+
+	if (!entry)
+		return false;
+	entry_touch(entry, old, epoch_now(), true);
+	return true;
+}
+
+/* False if there is no room. */
+static __always_inline bool direct_enter(__u64 flow)
+{
+	return direct_has(flow) || line_insert(DIRECT_KEY(flow), epoch_now(), true, 0);
+}
+
+/* If another CPU uses the entry just then, it stays. */
+static __always_inline void direct_forget(__u64 flow)
+{
+	__u64 old, *entry = line_look(DIRECT_KEY(flow), &old);
+
+	if (entry)
+		state_swap(entry, old, 0);
 }
 
 #endif

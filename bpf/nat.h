@@ -22,9 +22,12 @@
 #include "csum.h"
 #include "endpoint.h"
 #include "hop.h"
+#include "icmp.h"
 #include "lines.h"
 #include "maps.h"
 #include "packet.h"
+#include "range.h"
+#include "trace.h"
 
 static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
 {
@@ -71,22 +74,67 @@ static __always_inline __u64 decrement_ttl(struct packet *pkt, const bool v6)
 	return csum_change16(old, *at);
 }
 
-/* Gives one side of the packet another endpoint, with all checksums. `routed`: the TTL too. */
-static __always_inline void translate(struct packet *pkt, const enum side side, const __be32 *addr,
-	__be16 port, bool routed, const bool v6)
+/* Gives one side of the packet another port, too; `change` is what its address brings. */
+static __always_inline void translate_transport(
+	struct packet *pkt, const enum side side, __be16 port, __u64 change)
 {
-	__u64 change = set_address(pkt, side, addr, v6);
-	__u64 header = change;
-
-	if (routed)
-		header += decrement_ttl(pkt, v6);
-	if (!v6)
-		csum_apply(&pkt->ip4->check, header);
 	change += set_port(pkt, side, port);
+	if (!pkt->check)
+		return;
 	if (pkt->proto == IPPROTO_TCP)
 		csum_apply(pkt->check, change);
 	else
 		csum_apply_udp(pkt->check, change);
+}
+
+/*
+ * The quote of an ICMP error gets the other endpoint on the other side: what was sent to it comes back.
+ * The error's checksum covers all of the quote, the quoted checksums among it, and `change`, what the
+ * outer addresses bring.
+ */
+static __always_inline void translate_quote(struct packet *pkt, const enum side side,
+	const __be32 *addr, __be16 port, __u64 change, const bool v6)
+{
+	struct packet *about = pkt->about;
+	__sum16 header = v6 ? 0 : about->ip4->check, check = about->check ? *about->check : 0;
+	__be16 old = about->l4[side];
+	__u64 moved = set_address(about, side, addr, v6);
+
+	if (!v6) {
+		csum_apply(&about->ip4->check, moved);
+		change += csum_change16(header, about->ip4->check);
+	}
+	translate_transport(about, side, port, moved);
+	change += moved + csum_change16(old, port);
+	if (about->check)
+		change += csum_change16(check, *about->check);
+	csum_apply(pkt->check, change);
+}
+
+/* Does that side of an ICMP error name the other end of what it quotes? Not if a router in between sent it. */
+static __always_inline bool is_of_end(
+	const struct packet *pkt, const enum side side, const bool v6)
+{
+	return same_address(address_of(pkt, side, v6), address_of(pkt->about, other(side), v6), v6);
+}
+
+/* Gives one side of the packet another endpoint, with all checksums. `routed`: the TTL too. */
+static __always_inline void translate(struct packet *pkt, const enum side side, const __be32 *addr,
+	__be16 port, bool routed, const bool v6)
+{
+	__u64 change = 0, header;
+
+	if (pkt->kind != ICMP_ERROR || is_of_end(pkt, side, v6))
+		change = set_address(pkt, side, addr, v6);
+	header = change;
+	if (routed)
+		header += decrement_ttl(pkt, v6);
+	if (!v6)
+		csum_apply(&pkt->ip4->check, header);
+	if (pkt->kind == ICMP_ERROR) /* of IPv4, its checksum covers no address of its own */
+		translate_quote(pkt, other(side), addr, port, v6 ? change : 0, v6);
+	else if (pkt->kind != LATER_FRAGMENT)
+		translate_transport(pkt, side, port, change);
 }
 
 /* Is the port one that frames may be redirected to (or the one this came in by)? */
@@ -149,17 +197,20 @@ static __always_inline void nat_not_direct(
 	__u32 ports = tg_ports(source_port(pkt), port);
 	const __be32 *client = address_of(pkt, SOURCE, v6), *to = backend->addr;
 
+	if (pkt->kind == LATER_FRAGMENT || pkt->kind == ICMP_ERROR)
+		return;
 	if (pkt->proto == IPPROTO_TCP && !(pkt->tcp_flags & TCP_SYN))
 		return;
-	line_forget(v6 ? tg_flow_hash6(&flow_key, client, to, ports, pkt->proto) :
-			 tg_flow_hash4(&flow_key, *client, *to, ports, pkt->proto));
+	direct_forget(v6 ? tg_flow_hash6(&flow_key, client, to, ports, pkt->proto) :
+			   tg_flow_hash4(&flow_key, *client, *to, ports, pkt->proto));
 }
 
 /* A VIP's packet goes to its backend. */
 static __always_inline enum tg_reason nat_forward(
 	struct xdp_md *ctx, struct packet *pkt, const struct tg_backend *backend, const bool v6)
 {
-	__be16 port = backend->port ? backend->port : dest_port(pkt);
+	__be16 vip = pkt->kind == ICMP_ERROR ? source_port(pkt->about) : dest_port(pkt);
+	__be16 port = backend->port ? backend->port : vip;
 	enum tg_reason reason;
 	struct egress out;
 
@@ -182,8 +233,8 @@ struct origin {
 	((origin)->vip = (address), (origin)->port = (entry)->port,                                \
 		(origin)->backend = (entry)->backend, true)
 
-/* Is that side of the packet a backend's endpoint? */
-static __always_inline bool origin_of(
+/* Is that side of the packet a backend's endpoint, by itself and not by a range? */
+static __always_inline bool exact_origin_of(
 	const struct packet *pkt, const enum side side, struct origin *origin, const bool v6)
 {
 	const __u8 kind = v6 ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4;
@@ -214,6 +265,35 @@ static __always_inline bool origin_of(
 	return found4 && ORIGIN_TAKE(origin, found4, &found4->addr);
 }
 
+/* Is that side of the packet a backend's endpoint? One of a range answers for the VIP's same port. */
+static __always_inline bool origin_of(
+	const struct packet *pkt, const enum side side, struct origin *origin, const bool v6)
+{
+	struct tg_endpoint *range;
+
+	if (exact_origin_of(pkt, side, origin, v6))
+		return true;
+	if (!(features & TG_FEATURE_RANGES))
+		return false;
+	note(RANGE_BACK, v6, ENDPOINT_WORDS(pkt, side, v6));
+	range = range_of(pkt, side, v6 ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4, v6);
+	if (!range)
+		return false;
+	ORIGIN_TAKE(origin, &range->reverse, range->reverse.addr);
+	origin->port = side == SOURCE ? source_port(pkt) : dest_port(pkt);
+	return true;
+}
+
+static __always_inline bool known_origin(
+	const struct packet *pkt, const enum side side, struct origin *origin, const bool v6)
+{
+	note(REVERSE, v6, ENDPOINT_WORDS(pkt, side, v6));
+	if (!origin_of(pkt, side, origin, v6))
+		return false;
+	note_hit(IP_WORDS(origin->vip, v6), origin->port, origin->backend);
+	return true;
+}
+
 /* The route to the packet's destination. */
 static __always_inline struct tg_route *route_of(const struct packet *pkt, const bool v6)
 {
@@ -228,44 +308,60 @@ static __always_inline struct tg_route *route_of(const struct packet *pkt, const
 	return bpf_map_lookup_elem(&routes4, &key);
 }
 
-/* A backend's answer becomes the VIP's, unless it is one of the exceptions above. */
-static __always_inline enum tg_reason nat_reply(
-	struct xdp_md *ctx, struct packet *pkt, const struct origin *origin, const bool v6)
+static __always_inline struct tg_route *known_route(const struct packet *pkt, const bool v6)
 {
-	const __be32 *dest = address_of(pkt, DEST, v6);
-	__u64 flow = flow_of(pkt, DEST, v6);
 	struct tg_route *route = route_of(pkt, v6);
+
+	note(ROUTE, v6, IP_WORDS(address_of(pkt, DEST, v6), v6));
+	if (route)
+		note_hit(HOP_WORDS(&route->hop), route->flags & TG_ROUTE_LOCAL, route->mtu);
+	return route;
+}
+
+/* Is a backend's answer not the VIP's? NONE: it is. `flow`: of its client to the backend. */
+static __always_inline enum tg_reason nat_exception(const struct tg_route *route, __u64 flow)
+{
+	if (route && route->flags & TG_ROUTE_LOCAL)
+		return TG_REASON_LOCAL_REPLY;
+	return direct_has(flow) ? TG_REASON_DIRECT_FLOW : TG_REASON_NONE;
+}
+
+/* A backend's answer becomes the VIP's, and goes by `route`, if there is one. */
+static __always_inline enum tg_reason nat_untranslate(struct xdp_md *ctx, struct packet *pkt,
+	const struct tg_route *route, const struct origin *origin, const bool v6)
+{
 	struct egress out = {};
 	enum tg_reason reason;
 
-	if (route && route->flags & TG_ROUTE_LOCAL)
-		return TG_REASON_LOCAL_REPLY;
-	if (line_has(flow))
-		return TG_REASON_DIRECT_FLOW;
 	if (ttl_of(pkt, v6) <= 1)
 		return TG_REASON_TTL_EXPIRED;
 	if (route)
 		egress_take(&out, &route->hop, route->mtu);
 	/* To the kernel, "not forwarded" may mean an address of its own. */
-	reason = nat_resolve(ctx, pkt, dest, &out, TG_REASON_LOCAL_REPLY, v6);
+	reason = nat_resolve(ctx, pkt, address_of(pkt, DEST, v6), &out, TG_REASON_LOCAL_REPLY, v6);
 	reason = nat_leave(ctx, pkt, reason, &out, SOURCE, origin->vip, origin->port, v6);
 	if (reason == TG_REASON_FORWARD || reason == TG_REASON_NAT_STACK)
 		count(&reply_counters, origin->backend, pkt);
 	return reason;
 }
 
-/* A client reaches a backend without the VIP: remember the flow, touch nothing. */
-static __always_inline enum tg_reason nat_direct(
-	const struct packet *pkt, __u32 backend, const bool v6)
+/* A backend's answer, or one of the exceptions above. */
+static __always_inline enum tg_reason nat_reply(
+	struct xdp_md *ctx, struct packet *pkt, const struct origin *origin, const bool v6)
 {
-	__u64 flow;
+	__u64 flow = flow_of(pkt, DEST, v6);
+	struct tg_route *route = known_route(pkt, v6);
+	enum tg_reason reason = nat_exception(route, flow);
 
+	return reason == TG_REASON_NONE ? nat_untranslate(ctx, pkt, route, origin, v6) : reason;
+}
+
+/* A client reaches a backend without the VIP: remember the flow, touch nothing. */
+static __always_inline enum tg_reason nat_direct(const struct packet *pkt, const bool v6)
+{
 	if (pkt->tcp_flags & TCP_RST)
 		return TG_REASON_NOT_VIP;
-	flow = flow_of(pkt, SOURCE, v6);
-	if (!line_has(flow) && !line_insert(flow, backend))
-		return TG_REASON_LINES_FULL;
-	return TG_REASON_NOT_VIP;
+	return direct_enter(flow_of(pkt, SOURCE, v6)) ? TG_REASON_NOT_VIP : TG_REASON_LINES_FULL;
 }
 
 /* What is not for a VIP: a backend's reply, a direct flow to a backend, or nothing of ours. */
@@ -274,10 +370,10 @@ static __always_inline enum tg_reason nat_return(
 {
 	struct origin origin;
 
-	if (origin_of(pkt, SOURCE, &origin, v6))
+	if (known_origin(pkt, SOURCE, &origin, v6))
 		return nat_reply(ctx, pkt, &origin, v6);
-	if (origin_of(pkt, DEST, &origin, v6))
-		return nat_direct(pkt, origin.backend, v6);
+	if (known_origin(pkt, DEST, &origin, v6))
+		return nat_direct(pkt, v6);
 	return TG_REASON_NOT_VIP;
 }
 

@@ -29,6 +29,14 @@
 
 #define TCP_SYN 0x02
 #define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+enum kind {
+	WHOLE, /* and all other kinds only in rare.h: elsewhere, the compiler knows */
+	FIRST_FRAGMENT,
+	LATER_FRAGMENT, /* without ports */
+	ICMP_ERROR,
+};
 
 struct packet {
 	struct ethhdr *eth;
@@ -46,6 +54,8 @@ struct packet {
 	__u32 index_lines; /* of the endpoint index, see endpoint.h */
 	__u8 proto;	   /* IPPROTO_TCP or IPPROTO_UDP */
 	__u8 tcp_flags;	   /* 0 of UDP */
+	enum kind kind;
+	struct packet *about; /* of an ICMP error: the packet that it quotes, its check NULL if cut off */
 	int action;	   /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
 };
 
@@ -61,6 +71,11 @@ static __always_inline __be16 dest_port(const struct packet *pkt)
 
 enum side { SOURCE, DEST };
 
+static __always_inline enum side other(const enum side side)
+{
+	return side == SOURCE ? DEST : SOURCE;
+}
+
 static __always_inline __be32 *address_of(
 	const struct packet *pkt, const enum side side, const bool v6)
 {
@@ -74,6 +89,14 @@ static __always_inline bool same_address(const __be32 a[4], const __be32 b[4], c
 	return a[0] == b[0] && (!v6 || (a[1] == b[1] && a[2] == b[2] && a[3] == b[3]));
 }
 
+/* An address of either family as a map's key. */
+static __always_inline struct tg_host host_of(const __be32 *addr, const bool v6)
+{
+	if (v6)
+		return (struct tg_host){ { addr[0], addr[1], addr[2], addr[3] } };
+	return (struct tg_host){ { 0, 0, bpf_htonl(0xffff), addr[0] } };
+}
+
 /* One side's port and protocol as the last word of a VIP key: smaller stores stall its reader. */
 static __always_inline __u32 endpoint_word(const struct packet *pkt, const enum side side)
 {
@@ -85,7 +108,7 @@ static __always_inline __u64 flow_of(
 	const struct packet *pkt, const enum side client, const bool v6)
 {
 	const __be32 *from = address_of(pkt, client, v6);
-	const __be32 *to = address_of(pkt, client == SOURCE ? DEST : SOURCE, v6);
+	const __be32 *to = address_of(pkt, other(client), v6);
 	__u32 ports = client == SOURCE ? pkt->ports : pkt->ports >> 16 | pkt->ports << 16;
 
 	return v6 ? tg_flow_hash6(&flow_key, from, to, ports, pkt->proto) :

@@ -42,6 +42,18 @@ static __always_inline void *packet_end(const struct xdp_md *ctx)
 	return (void *)(long)ctx->data_end;
 }
 
+/* The IP header again, in a function that is not inlined. */
+static __always_inline void *l3_at(const struct xdp_md *ctx, __u32 l2_length)
+{
+	return (void *)(long)ctx->data + (l2_length & 0x3fff);
+}
+
+static __always_inline bool has_ip_header(
+	const struct xdp_md *ctx, const struct packet *pkt, const bool v6)
+{
+	return pkt->l3 + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) <= packet_end(ctx);
+}
+
 /*
  * 1 if a tag of this type follows, else 0. Without a branch: the verifier walks what comes after
  * one once for each way to get there, so that 0, 1 and 2 tags would take it three times as long.
@@ -93,6 +105,12 @@ static __always_inline bool is_whole(struct xdp_md *ctx, const struct packet *pk
 	return bpf_xdp_get_buff_len(ctx) >= pkt->l2_length + pkt->l3_length;
 }
 
+/* Either family's. */
+static __always_inline bool is_icmp(__u8 proto)
+{
+	return proto == IPPROTO_ICMP || proto == IPPROTO_ICMPV6;
+}
+
 /* TCP's or UDP's header, which starts `offset` bytes into the IP packet. */
 static __always_inline enum tg_reason parse_transport(
 	struct xdp_md *ctx, struct packet *pkt, __u32 offset)
@@ -102,7 +120,7 @@ static __always_inline enum tg_reason parse_transport(
 	bool is_tcp = pkt->proto == IPPROTO_TCP;
 
 	if (!is_tcp && pkt->proto != IPPROTO_UDP)
-		return TG_REASON_OTHER_PROTOCOL;
+		return is_icmp(pkt->proto) ? TG_REASON_ICMP : TG_REASON_OTHER_PROTOCOL;
 	if (pkt->l3_length < offset + (is_tcp ? sizeof(*tcp) : sizeof(*udp)))
 		return TG_REASON_BAD_HEADER;
 	if (!is_whole(ctx, pkt))
@@ -127,8 +145,6 @@ static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct pack
 	struct iphdr *ip = pkt->ip4;
 	__u32 header;
 
-	if ((void *)(ip + 1) > packet_end(ctx))
-		return TG_REASON_TRUNCATED;
 	header = ip->ihl * 4;
 	pkt->l3_length = bpf_ntohs(ip->tot_len);
 	if (ip->version != 4 || header < sizeof(*ip) || pkt->l3_length < header)
@@ -139,22 +155,28 @@ static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct pack
 	return parse_transport(ctx, pkt, header);
 }
 
-/* What the walk over extension headers found, in one register. */
-#define WALKED(reason, proto, offset) ((__u64)(reason) << 32 | (__u32)(proto) << 16 | (offset))
-#define WALKED_REASON(walked)	      ((walked) >> 32)
-#define WALKED_PROTO(walked)	      ((walked) >> 16 & 0xff)
-#define WALKED_OFFSET(walked)	      ((walked) & 0x3fff)
+/*
+ * What the walk over extension headers found, in one register: the protocol, where its header starts
+ * and, of a fragment, where the fragment header does (0: there is none). All from the IP header on.
+ */
+#define WALKED(reason, fragment, proto, offset)                                                    \
+	((__u64)(reason) << 48 | (__u64)(fragment) << 32 | (__u32)(proto) << 16 | (offset))
+#define WALKED_REASON(walked)	((walked) >> 48)
+#define WALKED_FRAGMENT(walked) ((walked) >> 32 & 0x3fff)
+#define WALKED_PROTO(walked)	((walked) >> 16 & 0xff)
+#define WALKED_OFFSET(walked)	((walked) & 0x3fff)
 
 /*
- * Walks from the header `next`, which follows the fixed IPv6 header, to the first one that is no
- * extension. A routing header with segments left is not walked over: this is not its destination.
- * A fragment header with neither an offset nor more to come is (RFC 6946).
+ * Walks from the header `next`, which follows the fixed IPv6 header `base` bytes into the frame, to
+ * the first one that is no extension. A routing header with segments left is not walked over: this is
+ * not its destination. A fragment header with neither an offset nor more to come is, and not
+ * mentioned (RFC 6946); what follows that of a later fragment is no header.
  */
-static __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 l2_length, __u32 next)
+__noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 base, __u32 next)
 {
 	void *end = packet_end(ctx);
-	void *l3 = (void *)(long)ctx->data + (l2_length & 0xff);
-	__u32 offset = sizeof(struct ipv6hdr);
+	void *l3 = l3_at(ctx, base);
+	__u32 offset = sizeof(struct ipv6hdr), fragment = 0;
 
 	/* Once more than there may be: the last time must find none. */
 	for (int i = 0; i <= MAX_EXTENSION_HEADERS; i++) {
@@ -168,15 +190,17 @@ static __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 l2_length, __u
 		case IPPROTO_AH:
 			break;
 		default:
-			return WALKED(TG_REASON_NONE, next, offset);
+			return WALKED(TG_REASON_NONE, fragment, next, offset);
 		}
 		if ((void *)(ext + 1) > end)
-			return WALKED(TG_REASON_TRUNCATED, 0, 0);
+			return WALKED(TG_REASON_TRUNCATED, fragment, 0, 0);
 		if (next == IPPROTO_ROUTING && ext->segments_left)
-			return WALKED(TG_REASON_EXTENSION, 0, 0);
+			return WALKED(TG_REASON_EXTENSION, 0, 0, 0);
 		if (next == IPPROTO_FRAGMENT &&
-			(ext->fragment & bpf_htons(IP6_MORE_FRAGMENTS | IP6_FRAGMENT_OFFSET)))
-			return WALKED(TG_REASON_FRAGMENT, 0, 0);
+			ext->fragment & bpf_htons(IP6_MORE_FRAGMENTS | IP6_FRAGMENT_OFFSET))
+			fragment = offset;
+		if (next == IPPROTO_FRAGMENT && ext->fragment & bpf_htons(IP6_FRAGMENT_OFFSET))
+			return WALKED(TG_REASON_NONE, offset, ext->next, offset + sizeof(*ext));
 		if (next == IPPROTO_FRAGMENT)
 			offset += sizeof(*ext);
 		else if (next == IPPROTO_AH)
@@ -185,7 +209,7 @@ static __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 l2_length, __u
 			offset += (ext->length + 1) * 8;
 		next = ext->next;
 	}
-	return WALKED(TG_REASON_EXTENSION, 0, 0);
+	return WALKED(TG_REASON_EXTENSION, 0, 0, 0);
 }
 
 static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct packet *pkt)
@@ -193,8 +217,6 @@ static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct pack
 	struct ipv6hdr *ip = pkt->ip6;
 	__u64 walked;
 
-	if ((void *)(ip + 1) > packet_end(ctx))
-		return TG_REASON_TRUNCATED;
 	if (ip->version != 6)
 		return TG_REASON_BAD_HEADER;
 	pkt->l3_length = sizeof(*ip) + bpf_ntohs(ip->payload_len);
@@ -202,12 +224,15 @@ static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct pack
 	if (likely(pkt->proto == IPPROTO_TCP || pkt->proto == IPPROTO_UDP))
 		return parse_transport(ctx, pkt, sizeof(*ip));
 	walked = walk_extensions(ctx, pkt->l2_length, pkt->proto);
+	if (WALKED_FRAGMENT(walked))
+		return TG_REASON_FRAGMENT;
 	if (WALKED_REASON(walked))
 		return WALKED_REASON(walked);
 	pkt->proto = WALKED_PROTO(walked);
 	return parse_transport(ctx, pkt, WALKED_OFFSET(walked));
 }
 
+/* After has_ip_header(). TG_REASON_FRAGMENT, TG_REASON_ICMP: it is for rare.h. */
 static __always_inline enum tg_reason parse_ip(
 	struct xdp_md *ctx, struct packet *pkt, const bool v6)
 {

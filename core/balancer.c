@@ -21,13 +21,14 @@ static bool same_text(const char *a, const char *b)
 static bool same_backend(const struct tg_backend_spec *a, const struct tg_backend_spec *b)
 {
 	return tg_addr_equal(&a->addr, &b->addr) && a->port == b->port && a->weight == b->weight &&
-	       a->admin == b->admin && a->backup == b->backup &&
+	       a->admin == b->admin && a->backup == b->backup && a->quic_id == b->quic_id &&
 	       same_text(a->check_key, b->check_key);
 }
 
 static bool same_vip(const struct tg_vip_spec *a, const struct tg_vip_spec *b)
 {
-	return tg_addr_equal(&a->addr, &b->addr) && a->port == b->port && a->proto == b->proto;
+	return tg_addr_equal(&a->addr, &b->addr) && a->port == b->port && a->last == b->last &&
+	       a->proto == b->proto;
 }
 
 /* Is the service what the spec wants? One that was adopted has to be looked at in any case. */
@@ -35,8 +36,10 @@ static bool is_in_force(const struct service *service, const struct tg_service_s
 {
 	const struct tg_service_spec *now = &service->spec;
 
-	if (!now->name[0] || now->mode != spec->mode || now->fail != spec->fail ||
-		now->slots != spec->slots || service->vip_count != spec->vip_count ||
+	if (spec->cut.family || !now->name[0] || now->mode != spec->mode || now->fail != spec->fail ||
+		memcmp(&now->quic, &spec->quic, sizeof(spec->quic)) ||
+		now->slots != spec->slots || now->flags != spec->flags ||
+		now->drain != spec->drain || service->vip_count != spec->vip_count ||
 		now->backend_count != spec->backend_count)
 		return false;
 	for (size_t i = 0; i < spec->vip_count; i++)
@@ -72,9 +75,6 @@ static int validate(const struct tg_service_spec *spec, struct tg_error *error)
 {
 	int result = 0;
 
-	if (spec->mode != TG_MODE_L2DSR && spec->mode != TG_MODE_NAT)
-		return tg_fail(
-			error, -EINVAL, "service \"%s\": the modes are l2dsr and nat", spec->name);
 	if (spec->slots && (spec->slots >= TG_MAGLEV_MAX_SLOTS || !tg_is_prime(spec->slots)))
 		return tg_fail(error, -EINVAL,
 			"service \"%s\": slots %u: must be a prime below 2^24", spec->name,
@@ -82,6 +82,18 @@ static int validate(const struct tg_service_spec *spec, struct tg_error *error)
 	for (size_t i = 0; !result && i < spec->backend_count; i++)
 		result = validate_backend(&spec->backends[i], spec->name, error);
 	return result;
+}
+
+static int validate_quic(struct tg_balancer *balancer, const struct tg_service_spec *spec,
+	struct tg_error *error)
+{
+	if (spec->quic.length > TG_QUIC_ID_MAX)
+		return tg_fail(error, -EINVAL, "service \"%s\": a QUIC server ID has 1 to %d bytes",
+			spec->name, TG_QUIC_ID_MAX);
+	if (spec->quic.length && balancer->dp->maps[TG_MAP_QUIC_SERVERS] < 0)
+		return tg_fail(error, -EINVAL,
+			"the program has no feature for QUIC: specialise it first");
+	return 0;
 }
 
 /* Finds the spec's services, and makes those that are new. */
@@ -97,6 +109,8 @@ static int stage_services(
 		struct service *service = tg_service_find(balancer, wanted->name);
 
 		result = validate(wanted, error);
+		if (!result)
+			result = validate_quic(balancer, wanted, error);
 		if (result)
 			break;
 		if (!service)
@@ -164,6 +178,8 @@ static int stage(struct tg_balancer *balancer, struct tg_spec *spec, struct tg_e
 		result = check_backends(balancer, error);
 	if (!result)
 		result = tg_vips_check(balancer, error);
+	if (!result)
+		result = tg_ranges_check(balancer, spec->partial, error);
 	tg_list_each(position, &balancer->services)
 		if (!result && service_of_list(position)->next_spec)
 			result = tg_ring_stage(service_of_list(position), error);
@@ -199,14 +215,26 @@ static void sync_backend(struct service *service, const struct tg_backend_spec *
 		return;
 	if (added)
 		backend->presumed = service->fresh;
+	backend->leaves = false;
 	if (!backend->watch && tg_hop_follow(backend))
 		backend->watch = NULL; /* the kernel is asked instead; the next apply tries again */
 	backend->weight = spec->weight;
 	backend->admin = spec->admin;
 	backend->backup = spec->backup;
+	backend->quic_id = spec->quic_id;
 	backend->wanted = true;
 	tg_check_join(backend, spec);
 	tg_backend_record(backend);
+}
+
+/* No spec wants it any more. If it can't have a flow, or is told so, it goes at once. */
+static void leave(struct backend *backend, const struct tg_service_spec *spec)
+{
+	bool told = backend->port == spec->cut_port && tg_addr_equal(&backend->addr, &spec->cut);
+
+	backend->leaves = true;
+	backend->cut |= told || !backend->service->drain || !tg_backend_serves(backend) ||
+			!tg_service_keeps_flows(backend->service);
 }
 
 /* The service's backends become those of the spec; the ones that left are freed by drop_left. */
@@ -218,7 +246,7 @@ static void sync_backends(struct service *service, const struct tg_service_spec 
 		sync_backend(service, &spec->backends[i]);
 	tg_list_each(position, &service->backends)
 		if (!backend_of_list(position)->wanted)
-			backend_of_list(position)->weight = 0;
+			leave(backend_of_list(position), spec);
 }
 
 static void drop_left(struct service *service)
@@ -227,7 +255,7 @@ static void drop_left(struct service *service)
 
 	for (struct tg_list *at = service->backends.next; at != &service->backends; at = next) {
 		next = at->next;
-		if (!backend_of_list(at)->wanted)
+		if (backend_of_list(at)->cut && backend_of_list(at)->leaves)
 			tg_backend_free(backend_of_list(at), true);
 	}
 }
@@ -259,12 +287,16 @@ static void put_in_place(struct service *service)
 	set_mode(service, spec->mode);
 	service->fail = spec->fail;
 	service->slots = spec->slots;
+	service->quic = spec->quic;
+	service->flags = spec->flags;
+	service->drain = spec->drain;
 	take_vips(service, spec);
 	tg_ring_swap(service);
 	sync_backends(service, spec);
 	tg_ring_publish(service);
 	tg_service_record(
 		service); /* what a later daemon adopts: a ring that is filled, and then VIPs */
+	tg_quic_put(service);
 	tg_vips_put(service);
 	service->next_spec = NULL;
 	service->fresh = false;
@@ -279,6 +311,7 @@ static void finish(struct service *service)
 {
 	service->changed = false;
 	tg_vips_drop(service);
+	tg_quic_drop(service);
 	drop_left(service);
 	tg_ring_drop_old(service);
 	tg_service_record(service); /* a ring less, maybe */
@@ -291,6 +324,7 @@ static void commit(struct tg_balancer *balancer, bool partial)
 	tg_list_each(position, &balancer->services)
 		if (service_of_list(position)->next_spec)
 			put_in_place(service_of_list(position));
+	tg_ranges_put(balancer, partial);
 	for (struct tg_list *at = balancer->services.next; at != &balancer->services; at = next) {
 		struct service *service = service_of_list(at);
 
@@ -300,6 +334,7 @@ static void commit(struct tg_balancer *balancer, bool partial)
 		else if (service->changed)
 			finish(service);
 	}
+	tg_vips_yield(balancer);
 	tg_rings_clear(balancer);
 }
 

@@ -13,6 +13,12 @@
  * service as dead (what has never answered gets no client while others can serve). A backend that a
  * daemon adopts, or whose check is replaced, keeps the state it had. A shared check has one state.
  *
+ * Flows stay where they are while the rings change (core/slots.h, bpf/slots.h). A backend that takes no new
+ * flows (told to drain, of weight 0, a backup that is no longer needed) keeps those that it has; one
+ * that is no longer declared likewise: it leaves when it has drained, unless its spec says `cut`. A drain
+ * that was told ends when no old flow has spoken for the idle time (TG_IDLE_SECONDS, tg_balancer_tune), or
+ * after the service's `drain`: what is left then is cut.
+ *
  * Deaths and revivals change the rings once an iteration of the loop, however many backends they
  * are; events follow when the rings are written.
  *
@@ -21,7 +27,10 @@
  *	balancer_adopt.c  life; adoption of what runs
  *	balancer_status.c questions
  *	balancer_ring.c	  backends to slots
+ *	balancer_transition.c slots that move, backends that drain; the epoch and the line table
  *	balancer_vip.c	  VIPs and nat's way back
+ *	balancer_range.c  the same where they are ranges of ports
+ *	balancer_quic.c	  connection IDs that name a backend
  *	balancer_hop.c	  next hops of backends, routes to clients
  *	balancer_check.c  health checks, shared by all backends that ask the same of the same endpoint
  */
@@ -40,9 +49,15 @@
 
 struct tg_vip_spec {
 	struct tg_addr addr;
-	uint16_t port; /* host order */
+	uint16_t port, last; /* host order; the same, or a range's first and last */
 	uint8_t proto;
+	uint8_t pad[3]; /* zero, so that VIPs compare with memcmp */
 };
+
+static inline bool tg_vip_is_range(const struct tg_vip_spec *vip)
+{
+	return vip->port != vip->last;
+}
 
 struct tg_backend_spec {
 	struct tg_addr addr;
@@ -50,15 +65,23 @@ struct tg_backend_spec {
 	uint32_t weight;
 	enum tg_admin admin;
 	bool backup;	       /* serves only when no other backend lives */
+	uint32_t quic_id;      /* its server ID, of a service that is QUIC */
 	char *check_key;       /* equal keys share one check; NULL: no check, the backend is up */
 	struct tg_check check; /* request is owned by the spec */
 };
+
+#define TG_DRAIN_FOREVER UINT64_MAX
 
 struct tg_service_spec {
 	char name[TG_NAME_SIZE];
 	enum tg_mode mode;
 	enum tg_fail fail;
 	uint32_t slots; /* a prime; 0: by the number of backends */
+	struct tg_quic quic; /* length 0: UDP is not QUIC */
+	uint16_t flags; /* TG_VIP_STRICT, _FLOW, _SOURCE: which flows stay where they are */
+	struct tg_addr cut; /* a backend that shall go at once, not drain first; family 0: none */
+	uint16_t cut_port;
+	uint64_t drain; /* nanoseconds that old flows of a draining backend may go on; TG_DRAIN_FOREVER */
 	struct tg_vip_spec *vips;
 	size_t vip_count;
 	struct tg_backend_spec *backends;
@@ -81,6 +104,12 @@ struct tg_backend_status {
 	enum tg_admin admin;
 	bool backup, checked;
 	bool lives; /* takes flows, as far as its health goes */
+	uint32_t quic_id;
+	bool leaves; /* no longer declared: is forgotten when it has drained */
+	bool drains; /* takes no new flows, those that it had go on */
+	bool drained; /* it was told to drain, and that is over */
+	uint32_t flows;	   /* of one that drains: about how many old ones spoke lately */
+	int64_t last_flow; /* when the last of them did, seconds since 1970; 0: none has yet */
 	struct tg_health_status health;
 	struct tg_nexthop hop;
 	struct tg_counter forwarded, replies;
@@ -91,7 +120,10 @@ struct tg_service_status {
 	enum tg_mode mode;
 	enum tg_fail fail;
 	uint32_t slots;	      /* as declared */
+	uint32_t moving;      /* slots, from one backend to another */
+	uint16_t flags;	      /* as in the spec */
 	uint32_t ring[2];     /* slots of the IPv4 and the IPv6 ring; 0: none */
+	struct tg_quic quic;
 	struct tg_counter forwarded;
 	struct tg_vip_spec *vips;
 	size_t vip_count;
@@ -107,9 +139,9 @@ struct tg_status {
 
 void tg_status_free(struct tg_status *status);
 
-/* Something happened of itself: a backend began to live or died, and the rings say so. */
+/* Something happened of itself: a backend began to live, died or has drained, and the rings say so. */
 struct tg_event {
-	char name[24]; /* "backend.up", "backend.down" */
+	char name[24]; /* "backend.up", "backend.down", "backend.drained" */
 	char service[TG_NAME_SIZE];
 	char backend[TG_ENDPOINT_TEXT];
 	char reason[TG_REASON_TEXT];
@@ -136,13 +168,30 @@ void tg_balancer_report(struct tg_balancer *balancer, const char *check_key,
 
 struct tg_status *tg_balancer_status(struct tg_balancer *balancer);
 
+/* A flow from client:port to a service's first VIP of that family, or the first that is as it says. */
+struct tg_flow {
+	struct tg_addr client, vip; /* family 0: any */
+	uint16_t port, vip_port;    /* 0: any */
+	uint8_t proto;		    /* 0: any */
+};
+
 /*
- * The backend that a flow from client:port to the service's first VIP of that family (and `proto`,
- * 0: any) goes to. -ENOENT: no such service or VIP; -EHOSTDOWN: no live backend.
+ * The backend that a flow goes to, and the one that it would go to if it began now. -ENOENT: no such
+ * service, or no such VIP of it; -EINVAL: a range of ports, and none is named; -EHOSTDOWN: no live backend.
  */
+struct tg_lookup {
+	struct tg_addr addr, fresh_addr;
+	uint16_t port, fresh_port;
+	bool moves; /* they are not the same */
+};
 int tg_balancer_lookup(struct tg_balancer *balancer, const char *service,
-	const struct tg_addr *client, uint16_t port, uint8_t proto, struct tg_addr *backend,
-	uint16_t *backend_port, struct tg_error *error);
+	const struct tg_flow *flow, struct tg_lookup *found, struct tg_error *error);
+
+/*
+ * How long a flow may be silent before it is forgotten (milliseconds; 0: TG_IDLE_SECONDS), and how many
+ * flows one client may have entered in a thirtieth of that (0: TG_DEFAULT_NEWCOMERS).
+ */
+void tg_balancer_tune(struct tg_balancer *balancer, uint64_t idle_ms, uint32_t newcomers);
 
 /* How the kernel would reach `addr`: `done` is called once, soon. */
 int tg_balancer_route(struct tg_balancer *balancer, const struct tg_addr *addr,

@@ -30,6 +30,7 @@ static int adopt_service(struct tg_balancer *balancer, uint32_t index,
 	service->slots = info->slots;
 	service->mode = info->mode;
 	service->fail = info->fail;
+	service->flags = info->flags;
 	service->recorded = *info;
 	result = adopt_ring(service, 0, info->ring[0], error);
 	return result ? result : adopt_ring(service, 1, info->ring[1], error);
@@ -63,7 +64,12 @@ static int adopt_backend(
 	backend->backup = owner->backup;
 	backend->health = owner->health;
 	backend->since = owner->since;
+	backend->leaves = owner->flags & TG_OWNER_LEAVES;
+	backend->cut = owner->flags & TG_OWNER_CUT;
+	backend->drained = owner->flags & TG_OWNER_EMPTY;
+	backend->drains = owner->drains * 1000ll;
 	backend->recorded = *owner;
+	backend->wanted = true;
 	return tg_hop_follow(backend);
 }
 
@@ -112,71 +118,19 @@ static int adopt(struct tg_balancer *balancer, struct tg_error *error)
 	if (!result)
 		result = adopt_backends(balancer, error);
 	if (!result)
+		tg_quic_adopt(balancer);
+	if (!result)
 		result = tg_index_open(balancer);
 	if (!result)
 		result = tg_vips_adopt(balancer);
 	if (!result && balancer->dp->adopted)
 		tg_rings_sweep(balancer);
+	tg_transitions_adopt(balancer);
 	tg_list_each(position, &balancer->services)
 		tg_slots_count(service_of_list(position));
 	if (result && !error->text[0])
 		tg_fail(error, result, "what runs can't be adopted: %s", strerror(-result));
 	return result;
-}
-
-static bool is_idle(uint64_t entry, uint32_t epoch)
-{
-	return entry && (uint8_t)(epoch - TG_ENTRY_EPOCH(entry)) > TG_ENTRY_IDLE_EPOCHS;
-}
-
-/* Frees the entries of flows that have not spoken for TG_ENTRY_IDLE_EPOCHS. */
-static void sweep_line(struct tg_line *line, uint32_t epoch)
-{
-	for (int i = 0; i < TG_LINE_ENTRIES; i++) {
-		uint64_t entry = __atomic_load_n(&line->entry[i], __ATOMIC_RELAXED);
-
-		if (is_idle(entry, epoch))
-			__atomic_compare_exchange_n(&line->entry[i], &entry, 0, false,
-				__ATOMIC_RELAXED, __ATOMIC_RELAXED);
-	}
-}
-
-static bool is_empty(const struct tg_line *line)
-{
-	uint64_t any = 0;
-
-	for (int i = 0; i < TG_LINE_ENTRIES; i++)
-		any |= __atomic_load_n(&line->entry[i], __ATOMIC_SEQ_CST);
-	return !any;
-}
-
-/* Sweeps the lines that are marked, and takes the marks of those left empty. */
-static void sweep_lines(struct tg_datapath *dp, uint32_t epoch)
-{
-	/* Another thread maps them when nat comes into use, the marks last. */
-	uint64_t *all = (uint64_t *)__atomic_load_n(&dp->line_marks, __ATOMIC_ACQUIRE);
-
-	for (size_t i = 0; all && i < dp->line_count; i++) {
-		uint64_t *marks = &all[i / 64], bit = 1ull << i % 64;
-
-		if (!(__atomic_load_n(marks, __ATOMIC_RELAXED) & bit))
-			continue;
-		sweep_line(&dp->lines[i], epoch);
-		if (!is_empty(&dp->lines[i]))
-			continue;
-		__atomic_fetch_and(marks, ~bit, __ATOMIC_SEQ_CST);
-		if (!is_empty(&dp->lines[i])) /* entered just then */
-			__atomic_fetch_or(marks, bit, __ATOMIC_SEQ_CST);
-	}
-}
-
-static void on_tick(uv_timer_t *tick)
-{
-	struct tg_balancer *balancer = tick->data;
-	uint32_t epoch = balancer->dp->clock->epoch + 1;
-
-	__atomic_store_n(&balancer->dp->clock->epoch, epoch, __ATOMIC_RELAXED);
-	sweep_lines(balancer->dp, epoch);
 }
 
 /* ---- life ---- */
@@ -212,7 +166,9 @@ static void on_part_closed(void *user)
 	tg_table_free(&balancer->backends);
 	tg_table_free(&balancer->checks);
 	tg_table_free(&balancer->endpoints);
+	tg_table_free(&balancer->addresses);
 	free(balancer->resting);
+	free(balancer->sweep);
 	free(balancer);
 }
 
@@ -240,14 +196,13 @@ static void open_handles(struct tg_balancer *balancer)
 {
 	uv_loop_t *loop = balancer->loop;
 
-	uv_timer_init(loop, &balancer->tick);
 	uv_timer_init(loop, &balancer->settle);
 	uv_prepare_init(loop, &balancer->after_timers);
 	uv_check_init(loop, &balancer->after_poll);
-	balancer->tick.data = balancer->settle.data = balancer;
+	balancer->settle.data = balancer;
 	balancer->after_timers.data = balancer->after_poll.data = balancer;
-	balancer->open_parts = 4;
-	uv_timer_start(&balancer->tick, on_tick, TG_EPOCH_SECONDS * 1000, TG_EPOCH_SECONDS * 1000);
+	balancer->open_parts = 6;
+	tg_transitions_open(balancer);
 	uv_prepare_start(&balancer->after_timers, after_timers);
 	uv_check_start(&balancer->after_poll, after_poll);
 }
@@ -258,10 +213,12 @@ struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
 {
 	struct tg_balancer *balancer = calloc(1, sizeof(*balancer));
 	struct resting *resting = calloc(TG_MAX_BACKENDS, sizeof(*resting));
+	struct sweep *sweep = calloc(1, sizeof(*sweep));
 
-	if (!balancer || !resting) {
+	if (!balancer || !resting || !sweep) {
 		free(balancer);
 		free(resting);
+		free(sweep);
 		tg_fail(error, -ENOMEM, "out of memory");
 		return NULL;
 	}
@@ -270,8 +227,10 @@ struct tg_balancer *tg_balancer_new(uv_loop_t *loop, struct tg_datapath *dp,
 	balancer->on_event = on_event;
 	balancer->user = user;
 	balancer->resting = resting;
+	balancer->sweep = sweep;
 	tg_list_init(&balancer->services);
 	tg_list_init(&balancer->changed);
+	tg_list_init(&balancer->all_addresses);
 	tg_flow_key(dp->info.seed, &balancer->flow_key);
 	open_handles(balancer);
 	if (open_parts(balancer, error)) {
@@ -290,9 +249,10 @@ void tg_balancer_close(struct tg_balancer *balancer)
 		tg_prober_close(balancer->prober, on_part_closed, balancer);
 	if (balancer->neighbour)
 		tg_neighbour_close(balancer->neighbour, on_part_closed, balancer);
+	tg_ranges_forget(balancer);
 	tg_endpoints_close(&balancer->index);
 	uv_close((uv_handle_t *)&balancer->settle, on_handle_closed);
-	uv_close((uv_handle_t *)&balancer->tick, on_handle_closed);
+	tg_transitions_close(balancer, on_handle_closed);
 	uv_close((uv_handle_t *)&balancer->after_timers, on_handle_closed);
 	uv_close((uv_handle_t *)&balancer->after_poll, on_handle_closed);
 }

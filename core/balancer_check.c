@@ -7,22 +7,27 @@
 #include <stdlib.h>
 #include <time.h>
 
-void tg_backend_tell(const struct backend *backend)
+void tg_backend_tell(const struct backend *backend, const char *what, const char *reason)
 {
 	struct tg_balancer *balancer = backend->service->balancer;
 	struct tg_event event = { 0 };
 
-	snprintf(event.name, sizeof(event.name), "backend.%s", tg_health_name(backend->health));
+	snprintf(event.name, sizeof(event.name), "backend.%s", what);
 	snprintf(event.service, sizeof(event.service), "%s", backend->service->name);
-	snprintf(event.reason, sizeof(event.reason), "%s",
-		backend->health == TG_HEALTH_UP
-			? "check passed"
-			: tg_target_status(backend->check->target)->last.reason);
+	snprintf(event.reason, sizeof(event.reason), "%s", reason);
 	if (backend->port)
 		tg_endpoint_print(&backend->addr, backend->port, event.backend);
 	else
 		tg_addr_print(&backend->addr, event.backend);
 	balancer->on_event(balancer->user, &event);
+}
+
+void tg_backend_tell_health(const struct backend *backend)
+{
+	tg_backend_tell(backend, tg_health_name(backend->health),
+		backend->health == TG_HEALTH_UP
+			? "check passed"
+			: tg_target_status(backend->check->target)->last.reason);
 }
 
 /* A first success of a backend that was presumed to live is no news. */

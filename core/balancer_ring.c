@@ -17,14 +17,17 @@ static bool has_family(const struct tg_vip_spec *vips, size_t count, bool v6)
 	return false;
 }
 
-/* A size by default only grows: a ring that is large enough is kept. */
+/*
+ * Another size moves flows, so a ring keeps its own until the slots are told otherwise or its backends
+ * have become so many that each has less than a quarter of what a new ring would give it.
+ */
 static uint32_t wanted_size(
 	const struct service *service, const struct tg_service_spec *spec, int v6)
 {
 	uint32_t size = spec->slots ? spec->slots : tg_maglev_default_size(spec->backend_count);
 	uint32_t now = service->ring[v6].slots ? service->ring[v6].size : 0;
 
-	return !spec->slots && now > size ? now : size;
+	return !spec->slots && now >= size / 4 ? now : size;
 }
 
 static int stage_one(struct service *service, uint32_t size, int v6, struct tg_error *error)
@@ -139,8 +142,10 @@ void tg_rings_clear(struct tg_balancer *balancer)
 
 static bool takes_flows(const struct backend *backend, int family, bool backup)
 {
-	return backend->addr.family == family && backend->backup == backup && backend->weight > 0 &&
-	       backend->admin == TG_ADMIN_READY && tg_backend_lives(backend);
+	bool fits = tunnels(backend->service) || backend->addr.family == family;
+
+	return fits && backend->backup == backup && backend->weight > 0 &&
+	       backend->admin == TG_ADMIN_READY && !backend->leaves && tg_backend_serves(backend);
 }
 
 /* The backends that live; without any, the backups that do. */
@@ -152,48 +157,78 @@ static size_t choose(const struct service *service, int family, struct tg_maglev
 		tg_list_each(position, &service->backends) {
 			struct backend *b = backend_of_list(position);
 
-			if (takes_flows(b, family, backup))
-				chosen[count++] = (struct tg_maglev_backend){
-					.key = b->key, .id = b->index, .weight = b->weight
-				};
+			if (!takes_flows(b, family, backup))
+				continue;
+			b->takes = true;
+			chosen[count++] = (struct tg_maglev_backend){
+				.key = b->key, .id = b->index, .weight = b->weight
+			};
 		}
 	return count;
+}
+
+/* Tells the datapath what to do with entries that name the backends. */
+static void flag_backends(const struct service *service)
+{
+	tg_list_each(position, &service->backends) {
+		const struct backend *b = backend_of_list(position);
+		struct tg_backend *entry = &service->balancer->dp->backends[b->index];
+		uint8_t flags = entry->flags & ~(TG_BACKEND_DRAINS | TG_BACKEND_DEAD);
+
+		if (!tg_backend_serves(b))
+			flags |= TG_BACKEND_DEAD;
+		else if (!b->takes)
+			flags |= TG_BACKEND_DRAINS;
+		__atomic_store_n(&entry->flags, flags, __ATOMIC_RELEASE);
+	}
 }
 
 static int publish_ring(
 	struct service *service, struct tg_ring *ring, int family, struct tg_maglev_backend *chosen)
 {
-	uint32_t *homes = malloc(ring->size * sizeof(*homes));
+	const struct tg_datapath *dp = service->balancer->dp;
+	uint32_t *targets = malloc(ring->size * sizeof(*targets));
 	size_t count = choose(service, family, chosen);
-	int result = homes ? tg_maglev_build(chosen, count, homes, ring->size) : -ENOMEM;
+	int result = targets ? tg_maglev_build(chosen, count, targets, ring->size) : -ENOMEM;
 
 	if (!result)
-		tg_ring_write(ring, homes);
-	free(homes);
+		service->moving += tg_ring_retarget(ring, targets, dp->backends,
+			tg_service_keeps_flows(service), dp->clock->epoch);
+	free(targets);
 	return result;
 }
 
-static void add_slots(const struct tg_ring *ring, uint32_t *count)
+static void add_slots(const struct tg_ring *ring, struct slot_count *count)
 {
-	for (uint32_t i = 0; ring->slots && i < ring->size; i++)
-		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS]++;
+	for (uint32_t i = 0; ring->slots && i < ring->size; i++) {
+		count[TG_SLOT_NEXT(ring->slots[i])].next++;
+		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS].home++;
+	}
 }
 
-static void clear_slots(const struct tg_ring *ring, uint32_t *count)
+static void clear_slots(const struct tg_ring *ring, struct slot_count *count)
 {
-	for (uint32_t i = 0; ring->slots && i < ring->size; i++)
-		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS] = 0;
+	for (uint32_t i = 0; ring->slots && i < ring->size; i++) {
+		count[TG_SLOT_NEXT(ring->slots[i])].next = 0;
+		count[TG_SLOT_HOME(ring->slots[i]) % TG_MAX_BACKENDS].home = 0;
+	}
 }
 
 /* Tells each backend how many slots it has. */
 void tg_slots_count(struct service *service)
 {
-	uint32_t *count = service->balancer->slot_count;
+	struct slot_count *count = service->balancer->slot_count;
 
 	for (int v6 = 0; v6 < 2; v6++)
 		add_slots(&service->ring[v6], count);
-	tg_list_each(position, &service->backends)
-		backend_of_list(position)->slots = count[backend_of_list(position)->index];
+	tg_list_each(position, &service->backends) {
+		struct backend *backend = backend_of_list(position);
+
+		backend->slots = count[backend->index].next;
+		backend->held = count[backend->index].home;
+		if (backend->takes || backend->held > backend->held_most)
+			backend->held_most = backend->held;
+	}
 	for (int v6 = 0; v6 < 2; v6++)
 		clear_slots(&service->ring[v6], count);
 }
@@ -213,6 +248,14 @@ void tg_ring_publish(struct service *service)
 	struct tg_maglev_backend *chosen = malloc((count_backends(service) + 1) * sizeof(*chosen));
 	int result = chosen ? 0 : -ENOMEM;
 
+	tg_drains_update(service);
+	tg_list_each(position, &service->backends)
+		backend_of_list(position)->takes = false;
+	for (int v6 = 0; !result && v6 < 2; v6++)
+		if (service->ring[v6].slots)
+			choose(service, v6 ? AF_INET6 : AF_INET, chosen);
+	flag_backends(service);
+	service->moving = 0;
 	for (int v6 = 0; !result && v6 < 2; v6++)
 		if (service->ring[v6].slots)
 			result = publish_ring(
@@ -236,5 +279,5 @@ void tg_changes_publish(struct tg_balancer *balancer)
 			tg_ring_publish(service);
 	}
 	while ((taken = tg_list_take(&balancer->changed)))
-		tg_backend_tell(tg_container(taken, struct backend, changed));
+		tg_backend_tell_health(tg_container(taken, struct backend, changed));
 }

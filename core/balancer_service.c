@@ -11,16 +11,18 @@
 
 /* ---- indexes of backends ---- */
 
-static bool has_rested(const struct resting *resting, uint64_t now)
+static bool has_rested(
+	const struct tg_balancer *balancer, const struct resting *resting, uint64_t now)
 {
-	return !resting->since || now - resting->since >= TG_INDEX_REST_NS;
+	return !resting->since || (now - resting->since >= TG_INDEX_REST_NS &&
+					  balancer->sweep->done > resting->sweep);
 }
 
 static uint32_t take_index(struct tg_balancer *balancer)
 {
 	struct resting *first = &balancer->resting[balancer->resting_first];
 
-	if (!balancer->resting_count || !has_rested(first, uv_hrtime()))
+	if (!balancer->resting_count || !has_rested(balancer, first, uv_hrtime()))
 		return 0;
 	balancer->resting_first = (balancer->resting_first + 1) % TG_MAX_BACKENDS;
 	balancer->resting_count--;
@@ -31,7 +33,10 @@ void tg_index_rest(struct tg_balancer *balancer, uint32_t index, uint64_t since)
 {
 	uint32_t last = (balancer->resting_first + balancer->resting_count++) % TG_MAX_BACKENDS;
 
-	balancer->resting[last] = (struct resting){ index, since };
+	balancer->resting[last] = (struct resting){ index, since, balancer->sweep->begun };
+	balancer->gone[index] = true;
+	if (since)
+		tg_sweep_soon(balancer);
 }
 
 uint32_t tg_index_free(const struct tg_balancer *balancer)
@@ -39,7 +44,7 @@ uint32_t tg_index_free(const struct tg_balancer *balancer)
 	uint64_t now = uv_hrtime();
 	uint32_t count = 0, at = balancer->resting_first;
 
-	while (count < balancer->resting_count && has_rested(&balancer->resting[at], now)) {
+	while (count < balancer->resting_count && has_rested(balancer, &balancer->resting[at], now)) {
 		at = (at + 1) % TG_MAX_BACKENDS;
 		count++;
 	}
@@ -125,6 +130,7 @@ struct backend *tg_backend_make(struct service *service, const struct tg_addr *a
 	struct backend *backend = index ? tg_backend_new(service, addr, port, index) : NULL;
 
 	if (backend) {
+		balancer->gone[index] = false;
 		write_entry(balancer->dp, backend);
 		return backend;
 	}
@@ -141,10 +147,14 @@ void tg_backend_free(struct backend *backend, bool for_good)
 
 	tg_check_leave(backend);
 	tg_hop_unfollow(backend);
+	if (for_good)
+		tg_quic_forget(backend);
 	tg_list_remove(&backend->changed);
 	tg_list_remove(&backend->of_service);
 	tg_table_remove(&balancer->backends, &backend->node);
 	if (for_good) {
+		__atomic_fetch_or(&balancer->dp->backends[backend->index].flags, TG_BACKEND_DEAD,
+			__ATOMIC_RELEASE);
 		tg_datapath_set(balancer->dp, TG_MAP_BACKEND_OWNERS, &backend->index, &nobody);
 		tg_index_rest(balancer, backend->index, uv_hrtime());
 	}
@@ -155,6 +165,11 @@ bool tg_backend_lives(const struct backend *backend)
 {
 	return backend->health == TG_HEALTH_UP ||
 	       (backend->health == TG_HEALTH_UNKNOWN && backend->presumed);
+}
+
+bool tg_backend_serves(const struct backend *backend)
+{
+	return tg_backend_lives(backend) && backend->admin != TG_ADMIN_MAINT && !backend->cut;
 }
 
 /* What a later daemon presumes of the backend is what this one does. */
@@ -172,6 +187,10 @@ void tg_backend_record(struct backend *backend)
 		.admin = backend->admin,
 		.health = recorded_health(backend),
 		.backup = backend->backup,
+		.flags = (backend->leaves ? TG_OWNER_LEAVES : 0) |
+			 (backend->cut ? TG_OWNER_CUT : 0) |
+			 (backend->drained ? TG_OWNER_EMPTY : 0),
+		.drains = backend->drains / 1000,
 		.since = backend->since,
 	};
 
@@ -201,6 +220,7 @@ struct service *tg_service_new(struct tg_balancer *balancer, uint32_t index, con
 	}
 	service->balancer = balancer;
 	service->index = index;
+	service->drain = TG_DRAIN_FOREVER;
 	snprintf(service->name, sizeof(service->name), "%s", name);
 	tg_list_init(&service->backends);
 	tg_list_init(&service->endpoints);
@@ -250,7 +270,10 @@ struct service *tg_service_find(struct tg_balancer *balancer, const char *name)
 void tg_service_record(struct service *service)
 {
 	struct tg_service_info info = {
-		.slots = service->slots, .mode = service->mode, .fail = service->fail
+		.slots = service->slots,
+		.mode = service->mode,
+		.fail = service->fail,
+		.flags = service->flags,
 	};
 
 	for (int v6 = 0; v6 < 2; v6++)

@@ -40,6 +40,11 @@ static enum tg_endpoint_kind reverse_kind(const struct tg_addr *addr)
 	return is_v6(addr) ? TG_ENDPOINT_REVERSE6 : TG_ENDPOINT_REVERSE4;
 }
 
+static bool is_vip(enum tg_endpoint_kind kind)
+{
+	return kind == TG_ENDPOINT_VIP4 || kind == TG_ENDPOINT_VIP6;
+}
+
 static union endpoint_key key_of(const struct tg_addr *addr, uint16_t port, uint8_t proto)
 {
 	union endpoint_key key = { 0 };
@@ -66,8 +71,7 @@ static void on_settled(uv_timer_t *settle)
 					  maps[TG_MAP_REVERSE4], maps[TG_MAP_REVERSE6] });
 }
 
-/* A VIP or a way back is about to change: until that has settled, the hash maps are asked. */
-static void changing(struct tg_balancer *balancer)
+void tg_index_changing(struct tg_balancer *balancer)
 {
 	tg_endpoints_forget(&balancer->index);
 	uv_update_time(balancer->loop);
@@ -82,7 +86,7 @@ int tg_index_open(struct tg_balancer *balancer)
 		maps[TG_MAP_ENDPOINT_LINES], maps[TG_MAP_ENDPOINTS]);
 
 	if (!result && !balancer->index.clock->index_lines)
-		changing(balancer);
+		tg_index_changing(balancer);
 	return result;
 }
 
@@ -120,13 +124,22 @@ static struct endpoint *add(
 	}
 	endpoint->kind = kind;
 	endpoint->key = *key;
+	if (is_vip(kind) && tg_address_hold(balancer, kind == TG_ENDPOINT_VIP6, key)) {
+		tg_table_remove(&balancer->endpoints, &endpoint->node);
+		free(endpoint);
+		return NULL;
+	}
 	tg_list_add(&service->endpoints, &endpoint->of_service);
 	balancer->endpoint_count[kind]++;
 	return endpoint;
 }
 
-static void forget(struct tg_balancer *balancer, struct endpoint *endpoint)
+/* Frees what is in memory; `for_good`: the maps have it no more. */
+static void forget(struct tg_balancer *balancer, struct endpoint *endpoint, bool for_good)
 {
+	if (is_vip(endpoint->kind))
+		tg_address_release(
+			balancer, endpoint->kind == TG_ENDPOINT_VIP6, &endpoint->key, for_good);
 	balancer->endpoint_count[endpoint->kind]--;
 	tg_list_remove(&endpoint->of_service);
 	tg_table_remove(&balancer->endpoints, &endpoint->node);
@@ -144,7 +157,7 @@ static void put(struct service *service, enum tg_endpoint_kind kind, const union
 	if (!endpoint)
 		endpoint = add(service, kind, key);
 	if (write)
-		changing(balancer);
+		tg_index_changing(balancer);
 	if (write && tg_datapath_set(balancer->dp, kinds[kind].map, key, value))
 		write = false; /* logged; there may be an older value that is still ours */
 	if (!endpoint)
@@ -156,7 +169,7 @@ static void put(struct service *service, enum tg_endpoint_kind kind, const union
 	tg_list_add(&service->endpoints, &endpoint->of_service);
 }
 
-static union endpoint_value vip_value(const struct service *service, bool v6)
+union endpoint_value tg_vip_value(const struct service *service, bool v6, uint8_t proto)
 {
 	const struct tg_ring *ring = &service->ring[v6];
 	union endpoint_value value = { 0 };
@@ -165,14 +178,16 @@ static union endpoint_value vip_value(const struct service *service, bool v6)
 		.slots = ring->size,
 		.service = service->index,
 		.mode = service->mode,
-		.fail = service->fail };
+		.fail = service->fail,
+		.flags = service->flags |
+			 (service->quic.length && proto == IPPROTO_UDP ? TG_VIP_QUIC : 0) };
 	return value;
 }
 
 static void put_vip(struct service *service, const struct tg_vip_spec *vip)
 {
 	union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
-	union endpoint_value value = vip_value(service, is_v6(&vip->addr));
+	union endpoint_value value = tg_vip_value(service, is_v6(&vip->addr), vip->proto);
 
 	put(service, vip_kind(&vip->addr), &key, &value);
 }
@@ -182,6 +197,27 @@ static union endpoint_key reverse_key(
 	const struct tg_vip_spec *vip, const struct tg_addr *addr, uint16_t port)
 {
 	return key_of(addr, port ? port : vip->port, vip->proto);
+}
+
+/* Has another service taken the endpoint of a backend that leaves this one? */
+static bool is_taken(const struct backend *backend, enum tg_endpoint_kind kind,
+	const union endpoint_key *key)
+{
+	struct endpoint *endpoint = find(backend->service->balancer, kind, key);
+	uint32_t owner = !endpoint ? 0
+			 : kind == TG_ENDPOINT_REVERSE6
+				 ? endpoint->value.reverse6.service
+				 : endpoint->value.reverse4.service;
+
+	return backend->leaves && endpoint && owner != backend->service->index;
+}
+
+/* Has a range of another service taken it? */
+static bool is_taken_by_range(const struct backend *backend, const struct tg_vip_spec *vip)
+{
+	return backend->leaves &&
+	       tg_range_has_way(backend->service->balancer, backend->service, &backend->addr,
+		       backend->port ? backend->port : vip->port, vip->proto);
 }
 
 static void put_reverse(
@@ -201,7 +237,8 @@ static void put_reverse(
 			.service = service->index,
 			.backend = backend->index };
 	}
-	put(service, reverse_kind(&vip->addr), &key, &value);
+	if (!is_taken(backend, reverse_kind(&vip->addr), &key) && !is_taken_by_range(backend, vip))
+		put(service, reverse_kind(&vip->addr), &key, &value);
 }
 
 static bool needs_reverse(
@@ -215,12 +252,14 @@ void tg_vips_put(struct service *service)
 {
 	for (size_t i = 0; i < service->vip_count; i++)
 		tg_list_each(position, &service->backends)
-			if (backend_of_list(position)->wanted &&
+			if (!has_left(backend_of_list(position)) &&
+				!tg_vip_is_range(&service->vips[i]) &&
 				needs_reverse(service->mode, &service->vips[i],
 					&backend_of_list(position)->addr))
 				put_reverse(service, &service->vips[i], backend_of_list(position));
 	for (size_t i = 0; i < service->vip_count; i++)
-		put_vip(service, &service->vips[i]);
+		if (!tg_vip_is_range(&service->vips[i]))
+			put_vip(service, &service->vips[i]);
 }
 
 /* Removes what the service has and did not put since the last time. */
@@ -234,13 +273,28 @@ void tg_vips_drop(struct service *service)
 
 		next = at->next;
 		if (!endpoint->wanted) {
-			changing(balancer);
+			tg_index_changing(balancer);
 			bpf_map_delete_elem(
 				balancer->dp->maps[kinds[endpoint->kind].map], &endpoint->key);
-			forget(balancer, endpoint);
+			forget(balancer, endpoint, true);
 		} else {
 			endpoint->wanted = false;
 		}
+	}
+}
+
+void tg_vips_yield(struct tg_balancer *balancer)
+{
+	tg_list_each(at, &balancer->services) {
+		struct service *service = service_of_list(at);
+		bool leaves = false;
+
+		tg_list_each(position, &service->backends)
+			leaves |= backend_of_list(position)->leaves;
+		if (!leaves || service->mode != TG_MODE_NAT)
+			continue;
+		tg_vips_put(service);
+		tg_vips_drop(service);
 	}
 }
 
@@ -248,7 +302,17 @@ void tg_vips_drop(struct service *service)
 void tg_vips_forget(struct service *service)
 {
 	while (!tg_list_empty(&service->endpoints))
-		forget(service->balancer, endpoint_of_list(service->endpoints.next));
+		forget(service->balancer, endpoint_of_list(service->endpoints.next), false);
+}
+
+struct service *tg_vip_owner(struct tg_balancer *balancer, const struct tg_vip_spec *vip)
+{
+	union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
+	struct endpoint *endpoint = find(balancer, vip_kind(&vip->addr), &key);
+
+	if (endpoint)
+		return balancer->by_index[endpoint->value.vip.service];
+	return tg_range_owner(balancer, vip);
 }
 
 /* ---- room ---- */
@@ -262,6 +326,8 @@ static void count_new(
 		enum tg_endpoint_kind kind = reverse_kind(&vip->addr);
 		union endpoint_key key = key_of(&vip->addr, vip->port, vip->proto);
 
+		if (tg_vip_is_range(vip))
+			continue;
 		count[vip_kind(&vip->addr)] += !find(balancer, vip_kind(&vip->addr), &key);
 		for (size_t j = 0; j < spec->backend_count; j++) {
 			const struct tg_backend_spec *b = &spec->backends[j];
@@ -279,9 +345,11 @@ int tg_vips_check(struct tg_balancer *balancer, struct tg_error *error)
 	uint32_t count[LAST_KIND + 1];
 
 	memcpy(count, balancer->endpoint_count, sizeof(count));
-	tg_list_each(position, &balancer->services)
+	tg_list_each(position, &balancer->services) {
 		if (service_of_list(position)->next_spec)
 			count_new(balancer, service_of_list(position)->next_spec, count);
+		tg_ranges_count(service_of_list(position), &count[TG_ENDPOINT_VIP4]);
+	}
 	for (int kind = FIRST_KIND; kind <= LAST_KIND; kind++) {
 		if (count[kind] > kinds[kind].max)
 			return tg_fail(error, -ENOSPC,
@@ -299,20 +367,28 @@ int tg_vips_check(struct tg_balancer *balancer, struct tg_error *error)
 
 /* ---- adoption ---- */
 
-static int adopt_vip(struct service *service, int family, const union endpoint_key *key)
+int tg_service_add_vip(struct service *service, const struct tg_vip_spec *vip)
 {
 	struct tg_vip_spec *vips = realloc(service->vips, (service->vip_count + 1) * sizeof(*vips));
 
 	if (!vips)
 		return -ENOMEM;
 	service->vips = vips;
-	vips[service->vip_count++] = (struct tg_vip_spec){
+	vips[service->vip_count++] = *vip;
+	return 0;
+}
+
+static int adopt_vip(struct service *service, int family, const union endpoint_key *key)
+{
+	struct tg_vip_spec vip = {
 		.addr = tg_addr_from_bytes(
 			family, family == AF_INET ? (void *)&key->v4.addr : (void *)key->v6.addr),
 		.port = ntohs(family == AF_INET ? key->v4.port : key->v6.port),
 		.proto = family == AF_INET ? key->v4.proto : key->v6.proto,
 	};
-	return 0;
+
+	vip.last = vip.port;
+	return tg_service_add_vip(service, &vip);
 }
 
 static uint32_t owner_of(enum tg_endpoint_kind kind, const union endpoint_value *value)
@@ -325,12 +401,14 @@ static uint32_t owner_of(enum tg_endpoint_kind kind, const union endpoint_value 
 /* A daemon that died between a service's record and its VIPs left them on a ring that is not its own. */
 static void correct_vip(struct service *service, struct endpoint *endpoint)
 {
-	union endpoint_value value = vip_value(service, endpoint->kind == TG_ENDPOINT_VIP6);
+	bool v6 = endpoint->kind == TG_ENDPOINT_VIP6;
+	uint8_t proto = v6 ? endpoint->key.v6.proto : endpoint->key.v4.proto;
+	union endpoint_value value = tg_vip_value(service, v6, proto);
 
 	if (!value.vip.slots || !memcmp(&value, &endpoint->value, sizeof(value)))
 		return;
 	endpoint->value = value;
-	changing(service->balancer);
+	tg_index_changing(service->balancer);
 	tg_datapath_set(service->balancer->dp, kinds[endpoint->kind].map, &endpoint->key, &value);
 }
 
@@ -344,7 +422,7 @@ static int adopt_one(struct tg_balancer *balancer, enum tg_endpoint_kind kind,
 	if (!endpoint)
 		return -ENOMEM;
 	endpoint->value = *value;
-	if (kind > TG_ENDPOINT_VIP6)
+	if (!is_vip(kind))
 		return 0;
 	correct_vip(service, endpoint);
 	return adopt_vip(service, kinds[kind].family, key);
@@ -368,7 +446,8 @@ static int adopt_kind(struct tg_balancer *balancer, enum tg_endpoint_kind kind)
 
 	while (more && !result) {
 		more = !bpf_map_get_next_key(map, &key, &next);
-		if (!bpf_map_lookup_elem(map, &key, &value)) {
+		if (!bpf_map_lookup_elem(map, &key, &value) &&
+			!(is_vip(kind) && tg_is_address(&value.vip))) {
 			if (is_orphan(balancer, kind, &value))
 				bpf_map_delete_elem(map, &key);
 			else
@@ -384,7 +463,13 @@ int tg_vips_adopt(struct tg_balancer *balancer)
 {
 	int result = 0;
 
+	balancer->adopting = true;
 	for (int kind = FIRST_KIND; !result && kind <= LAST_KIND; kind++)
 		result = adopt_kind(balancer, kind);
+	if (!result)
+		result = tg_ranges_adopt(balancer);
+	balancer->adopting = false;
+	if (!result)
+		tg_addresses_adopt(balancer);
 	return result;
 }

@@ -17,6 +17,7 @@ enum tg_exit {
 	TG_EXIT_CHANGES = 4,		/* check: the plan has changes */
 };
 
+int tg_cmd_decap(int argc, char **argv);
 int tg_cmd_doctor(int argc, char **argv);
 int tg_cmd_check(int argc, char **argv);
 int tg_cmd_eval(int argc, char **argv);
@@ -25,6 +26,7 @@ int tg_cmd_reload(int argc, char **argv);
 int tg_cmd_run(int argc, char **argv);
 int tg_cmd_repl(int argc, char **argv);
 int tg_cmd_status(int argc, char **argv);
+int tg_cmd_trace(int argc, char **argv);
 int tg_cmd_test(int argc, char **argv);
 int tg_cmd_unload(int argc, char **argv);
 int tg_cmd_version(int argc, char **argv);

@@ -64,12 +64,16 @@ static void examine_all_devices(struct tally *tally)
 		if_freenameindex(list);
 }
 
+/* The one that it is developed on, and those of scripts/test --kernels. */
+static const char tested_kernels[] = "6.1, 6.12 and 6.18";
+
 static void print_head(void)
 {
 	struct utsname kernel;
 
 	if (!uname(&kernel))
-		printf("tidegate %s on Linux %s %s\n", TIDEGATE_VERSION, kernel.release, kernel.machine);
+		printf("tidegate %s on Linux %s %s (tested on %s)\n", TIDEGATE_VERSION, kernel.release,
+			kernel.machine, tested_kernels);
 	printf("%-8s %-42s %s\n", "", "", "since");
 }
 

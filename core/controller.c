@@ -94,9 +94,8 @@ static void close_neighbour(struct tg_controller *controller)
 	controller->neighbour = NULL;
 }
 
-int tg_controller_start(struct tg_controller *controller, struct tg_error *error)
+static int start_engine(struct tg_controller *controller, struct tg_error *error)
 {
-	close_neighbour(controller);
 	uv_sem_init(&controller->ready, 0);
 	controller->engine = tg_engine_start(engine_started, engine_stopping, controller, error);
 	if (!controller->engine)
@@ -111,15 +110,38 @@ int tg_controller_start(struct tg_controller *controller, struct tg_error *error
 	return -EIO;
 }
 
+int tg_controller_start(struct tg_controller *controller, struct tg_error *error)
+{
+	int result;
+
+	close_neighbour(controller);
+	result = start_engine(controller, error);
+	if (result)
+		return result;
+	controller->lister =
+		tg_lister_start(&controller->datapath, controller->datapath.info.name, error);
+	if (controller->lister)
+		return 0;
+	tg_engine_stop(controller->engine);
+	controller->engine = NULL;
+	controller->balancer = NULL;
+	return -EAGAIN;
+}
+
 int tg_controller_stop(struct tg_controller *controller)
 {
 	if (controller->vm->calls)
 		return -EBUSY;
+	if (controller->lister)
+		tg_lister_stop(controller->lister);
 	if (controller->engine)
 		tg_engine_stop(controller->engine);
 	close_neighbour(controller);
+	tg_tracer_free(controller->tracer);
+	controller->tracer = NULL;
 	if (controller->opened)
 		tg_datapath_close(&controller->datapath);
+	controller->lister = NULL;
 	controller->engine = NULL;
 	controller->balancer = NULL;
 	controller->opened = false;

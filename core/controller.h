@@ -9,14 +9,18 @@
 #include "balancer.h"
 #include "datapath.h"
 #include "engine.h"
+#include "lister.h"
+#include "trace.h"
 #include "vm.h"
 
 struct tg_controller {
 	struct tg_vm *vm;
 	struct tg_mailbox *home;	/* the engine's letters to the main thread */
 	struct tg_datapath datapath;
+	struct tg_tracer *tracer;	/* from when the datapath is open */
 	struct tg_engine *engine;	/* NULL until started */
 	struct tg_balancer *balancer;	/* belongs to the engine's thread */
+	struct tg_lister *lister;	/* with a thread of its own; NULL until started */
 	struct tg_neighbour *neighbour;	/* the main thread's own, for questions without an engine; or NULL */
 	struct tg_error engine_error;
 	uv_sem_t ready;

@@ -4,6 +4,7 @@
 #include "flow_hash.h"
 #include "log.h"
 #include "datapath_pins.h"
+#include "datapath_program.h"
 
 #include "xdp.skel.h"
 
@@ -20,16 +21,18 @@
 #include <time.h>
 #include <unistd.h>
 
-static const char *const map_names[] = {
-#define MAP_NAME(symbol, name) [TG_MAP_##symbol] = #name,
-	TG_MAPS(MAP_NAME)
-#undef MAP_NAME
+static const struct {
+	const char *name;
+	__u32 needed_for; /* one of these features; 0: always */
+} map_table[] = {
+#define MAP_ROW(symbol, name, needed_for) [TG_MAP_##symbol] = { #name, needed_for },
+	TG_MAPS(MAP_ROW)
+#undef MAP_ROW
 };
 
-/* The maps that only nat needs. */
-static bool is_nat_map(enum tg_map map)
+static bool is_needed(enum tg_map map, __u32 features)
 {
-	return map >= TG_MAP_REPLY_COUNTERS && map <= TG_MAP_LINES;
+	return !map_table[map].needed_for || map_table[map].needed_for & features;
 }
 
 /* libbpf's last warning: more telling than an errno. */
@@ -111,6 +114,31 @@ static __u64 current_netns(void)
 	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
 }
 
+/* How many lines the pinned table has; 0: there is none. It keeps its size, and the flows in it. */
+static size_t pinned_lines(const struct tg_datapath *dp)
+{
+	struct bpf_map_info info = { 0 };
+	__u32 size = sizeof(info);
+	char path[192];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/maps/lines", dp->dir);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		return 0;
+	if (bpf_obj_get_info_by_fd(fd, &info, &size))
+		info.max_entries = 0;
+	close(fd);
+	return info.max_entries;
+}
+
+void tg_datapath_size(struct tg_datapath *dp, size_t flows)
+{
+	if (!dp->lines_pinned)
+		dp->line_count = flows ? (flows + TG_LINE_ENTRIES - 1) / TG_LINE_ENTRIES
+				       : TG_DEFAULT_LINES;
+}
+
 int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 seed[2],
 	bool *replaced, struct tg_error *error)
 {
@@ -137,6 +165,9 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 			error, result, "can't read the pins in %s: %s", dp->dir, strerror(-result));
 	}
 	dp->adopted = result == 0;
+	dp->line_count = dp->adopted ? pinned_lines(dp) : 0;
+	dp->lines_pinned = dp->line_count != 0;
+	tg_datapath_size(dp, 0);
 	dp->info = (struct tg_instance_record){ .abi = TG_ABI_VERSION };
 	if (dp->adopted)
 		dp->info = info;
@@ -179,18 +210,18 @@ static int reuse_map(struct bpf_map *map, const char *path, struct tg_error *err
 }
 
 /* Lets every map be the pinned one, or be made and pinned. */
-static int prepare_maps(
-	struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features, struct tg_error *error)
+static int prepare_maps(const struct tg_datapath *dp, struct bpf_object *object, __u32 features,
+	struct tg_error *error)
 {
 	char path[192];
 	int result = 0;
 
 	for (int i = 0; result >= 0 && i < TG_MAP_COUNT; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_names[i]);
+		struct bpf_map *map = bpf_object__find_map_by_name(object, map_table[i].name);
 
-		snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_names[i]);
+		snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_table[i].name);
 		result = map ? reuse_map(map, path, error) : -ENOENT;
-		if (result == 1 && is_nat_map(i) && !(features & TG_FEATURE_NAT))
+		if (result == 1 && !is_needed(i, features))
 			bpf_map__set_autocreate(map, false);
 		else if (result == 1)
 			result = bpf_map__set_pin_path(map, path) ? -errno : 0;
@@ -202,7 +233,7 @@ static int prepare_maps(
 static int keep_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton)
 {
 	for (int i = 0; i < TG_MAP_COUNT; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_names[i]);
+		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_table[i].name);
 		int fd = bpf_map__fd(map);
 
 		if (dp->maps[i] >= 0 || fd < 0)
@@ -210,8 +241,6 @@ static int keep_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton)
 		dp->maps[i] = dup(fd);
 		if (dp->maps[i] < 0)
 			return -errno;
-		if (i == TG_MAP_LINES)
-			dp->line_count = bpf_map__max_entries(map);
 	}
 	return 0;
 }
@@ -230,6 +259,8 @@ static int map_memory(int fd, size_t size, void **out)
 	return 0;
 }
 
+#define RANGES_SIZE (2 * TG_MAX_RANGES * sizeof(struct tg_endpoint))
+
 static int map_all(struct tg_datapath *dp)
 {
 	int result;
@@ -240,34 +271,21 @@ static int map_all(struct tg_datapath *dp)
 		result = map_memory(
 			dp->maps[TG_MAP_CLOCK], sizeof(struct tg_clock), (void **)&dp->clock);
 	if (!result)
+		result = map_memory(dp->maps[TG_MAP_TUNNELS], sizeof(struct tg_tunnel),
+			(void **)&dp->tunnel);
+	if (!result)
 		result = map_memory(dp->maps[TG_MAP_LINES], dp->line_count * sizeof(struct tg_line),
 			(void **)&dp->lines);
 	if (!result)
 		result = map_memory(
-			dp->maps[TG_MAP_LINE_MARKS], dp->line_count / 8, (void **)&dp->line_marks);
+			dp->maps[TG_MAP_LINE_MARKS], (dp->line_count + 63) / 64 * 8, (void **)&dp->line_marks);
+	if (!result)
+		result = map_memory(
+			dp->maps[TG_MAP_RANGES], RANGES_SIZE, (void **)&dp->ranges);
+	if (!result)
+		result = map_memory(dp->maps[TG_MAP_RANGE_TABLE], sizeof(struct tg_range_table),
+			(void **)&dp->range_table);
 	return result;
-}
-
-static int write_instance(struct tg_datapath *dp)
-{
-	__u32 zero = 0;
-
-	return bpf_map_update_elem(dp->maps[TG_MAP_INSTANCE], &zero, &dp->info, BPF_ANY) ? -errno
-											 : 0;
-}
-
-static void tag_of(int program, char tag[16])
-{
-	struct bpf_prog_info info = { 0 };
-	__u32 size = sizeof(info);
-	char text[17];
-
-	memset(tag, 0, 16);
-	if (bpf_obj_get_info_by_fd(program, &info, &size))
-		return;
-	for (int i = 0; i < 8; i++)
-		snprintf(text + 2 * i, 3, "%02x", info.tag[i]);
-	memcpy(tag, text, 16);
 }
 
 static int load_error(int code, struct tg_error *error)
@@ -283,105 +301,36 @@ static int load_error(int code, struct tg_error *error)
 		strerror(-code));
 }
 
-struct relink {
-	struct tg_datapath *dp;
-	int program, result;
-	char device[64];
-};
-
-static void update_link(void *user, const char *device, unsigned int ifindex)
+/* Gives the line table its size. */
+static int size_lines(const struct tg_datapath *dp, struct bpf_object *object)
 {
-	struct relink *relink = user;
-	char path[256];
-	int link;
+	struct bpf_map *lines = bpf_object__find_map_by_name(object, "lines");
+	struct bpf_map *marks = bpf_object__find_map_by_name(object, "line_marks");
+	int result = lines && marks ? 0 : -ENOENT;
 
-	tg_datapath_link_path(relink->dp, device, path);
-	if (!ifindex || relink->result)
-		return;
-	link = bpf_obj_get(path);
-	if (link < 0 || (bpf_link_update(link, relink->program, NULL) && errno != ENOLINK)) {
-		relink->result = -errno; /* ENOLINK: the device went just now */
-		snprintf(relink->device, sizeof(relink->device), "%.63s", device);
-	}
-	if (link >= 0)
-		close(link);
+	if (!result)
+		result = bpf_map__set_max_entries(lines, dp->line_count);
+	return result ? result : bpf_map__set_max_entries(marks, (dp->line_count + 63) / 64);
 }
 
-/* Gives all links a program; on failure those that have it get the pinned one back. */
-static int relink_all(struct tg_datapath *dp, int program, const char *pin, struct tg_error *error)
+int tg_datapath_load(const struct tg_datapath *dp, struct bpf_object_skeleton *skeleton,
+	void *settings, __u32 features, struct tg_error *error)
 {
-	struct relink relink = { .dp = dp, .program = program }, undo = { .dp = dp };
-
-	tg_datapath_links(dp, update_link, &relink);
-	if (!relink.result)
-		return 0;
-	undo.program = bpf_obj_get(pin);
-	if (undo.program >= 0) {
-		tg_datapath_links(dp, update_link, &undo);
-		close(undo.program);
-	}
-	return tg_fail(error, relink.result, "the program on %s can't be replaced: %s",
-		relink.device, strerror(-relink.result));
-}
-
-/* Puts a program in force: on every link first, then as the pin. */
-static int replace_program(struct tg_datapath *dp, int program, struct tg_error *error)
-{
-	char path[192], fresh[200];
+	struct xdp_bpf__rodata *rodata = settings;
 	int result;
 
-	snprintf(path, sizeof(path), "%s/program", dp->dir);
-	snprintf(fresh, sizeof(fresh), "%s-new", path);
-	result = relink_all(dp, program, path, error);
-	if (result)
-		return result;
-	unlink(fresh);
-	if (bpf_obj_pin(program, fresh))
-		return tg_fail(error, -errno, "can't pin %s: %s", fresh, strerror(errno));
-	return rename(fresh, path)
-		       ? tg_fail(error, -errno, "can't pin %s: %s", path, strerror(errno))
-		       : 0;
-}
-
-static bool same_program(const struct tg_datapath *dp, const char tag[16], __u32 features)
-{
-	return dp->info.features == features && !memcmp(dp->info.program_tag, tag, 16);
-}
-
-/* The program that is pinned, if it is the one that we would load. */
-static int open_current(const struct tg_datapath *dp, const char tag[16], __u32 features)
-{
-	char path[192];
-
-	if (!same_program(dp, tag, features))
-		return -1;
-	snprintf(path, sizeof(path), "%s/program", dp->dir);
-	return bpf_obj_get(path);
-}
-
-static int put_in_force(
-	struct tg_datapath *dp, struct xdp_bpf *skeleton, __u32 features, struct tg_error *error)
-{
-	int loaded = bpf_program__fd(skeleton->progs.tidegate_xdp), current, result;
-	char tag[16];
-
-	tag_of(loaded, tag);
-	current = open_current(dp, tag, features);
-	if (current < 0) {
-		result = replace_program(dp, loaded, error);
-		if (result)
-			return result;
-		current = dup(loaded);
-	}
-	if (dp->program >= 0)
-		close(dp->program);
-	dp->program = current;
-	dp->info.features = features;
-	memcpy(dp->info.program_tag, tag, sizeof(tag));
-	result = write_instance(dp);
-	return result ? tg_fail(error, result, "can't write the instance's record: %s",
-				strerror(-result))
-		      : 0;
+	error->text[0] = 0;
+	rodata->features = features;
+	rodata->line_count = dp->line_count;
+	tg_flow_key(dp->info.seed, &rodata->flow_key);
+	result = size_lines(dp, *skeleton->obj);
+	if (!result)
+		result = prepare_maps(dp, *skeleton->obj, features, error);
+	if (!result)
+		result = bpf_object__load_skeleton(skeleton);
+	if (!result)
+		result = tg_program_enter_rare(*skeleton->obj);
+	return result ? load_error(result, error) : 0;
 }
 
 int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error)
@@ -395,19 +344,16 @@ int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_err
 	skeleton = xdp_bpf__open();
 	if (!skeleton)
 		return load_error(-errno, error);
-	skeleton->rodata->features = features;
-	tg_flow_key(dp->info.seed, &skeleton->rodata->flow_key);
 	result = tg_pins_make_dirs(dp->dir, error);
+	if (!result)
+		result = tg_datapath_load(
+			dp, skeleton->skeleton, skeleton->rodata, features, error);
 	if (result)
 		goto out;
-	result = prepare_maps(dp, skeleton, features, error);
-	if (!result)
-		result = bpf_object__load_skeleton(skeleton->skeleton);
-	if (!result)
-		result = keep_maps(dp, skeleton);
+	result = keep_maps(dp, skeleton);
 	if (!result)
 		result = map_all(dp);
-	result = result ? load_error(result, error) : put_in_force(dp, skeleton, features, error);
+	result = result ? load_error(result, error) : tg_program_put_in_force(dp, skeleton, features, error);
 out:
 	xdp_bpf__destroy(skeleton);
 	return result;
@@ -424,7 +370,7 @@ int tg_datapath_set(
 		return 0;
 	result = -errno;
 	if (logged != now)
-		tg_log(TG_LOG_ERROR, "map %s can't be written: %s", map_names[map],
+		tg_log(TG_LOG_ERROR, "map %s can't be written: %s", map_table[map].name,
 			strerror(-result));
 	logged = now;
 	return result;
@@ -463,17 +409,26 @@ out:
 	return sum;
 }
 
-__u64 tg_datapath_reason(const struct tg_datapath *dp, enum tg_reason reason)
+/* Sums an element of a per-CPU array of __u64. */
+static __u64 sum_of(const struct tg_datapath *dp, enum tg_map map, __u32 index)
 {
 	__u64 sum = 0, *values = calloc(libbpf_num_possible_cpus(), sizeof(*values));
-	__u32 index = reason;
 
-	if (values && dp->maps[TG_MAP_REASONS] >= 0 &&
-		!bpf_map_lookup_elem(dp->maps[TG_MAP_REASONS], &index, values))
+	if (values && dp->maps[map] >= 0 && !bpf_map_lookup_elem(dp->maps[map], &index, values))
 		for (int i = 0; i < libbpf_num_possible_cpus(); i++)
 			sum += values[i];
 	free(values);
 	return sum;
+}
+
+__u64 tg_datapath_reason(const struct tg_datapath *dp, enum tg_reason reason)
+{
+	return sum_of(dp, TG_MAP_REASONS, reason);
+}
+
+__u64 tg_datapath_flows(const struct tg_datapath *dp, enum tg_flow_count what)
+{
+	return sum_of(dp, TG_MAP_FLOW_COUNTERS, what);
 }
 
 void tg_datapath_reset_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index)
@@ -483,6 +438,18 @@ void tg_datapath_reset_counter(const struct tg_datapath *dp, enum tg_map map, __
 	if (zeros && dp->maps[map] >= 0)
 		bpf_map_update_elem(dp->maps[map], &index, zeros, BPF_ANY);
 	free(zeros);
+}
+
+void tg_datapath_remove_map(struct tg_datapath *dp, enum tg_map map)
+{
+	char path[192];
+
+	if (dp->maps[map] < 0)
+		return;
+	snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_table[map].name);
+	unlink(path);
+	close(dp->maps[map]);
+	dp->maps[map] = -1;
 }
 
 static void unmap(void *memory, size_t size)
@@ -495,8 +462,11 @@ void tg_datapath_close(struct tg_datapath *dp)
 {
 	unmap(dp->backends, TG_MAX_BACKENDS * sizeof(struct tg_backend));
 	unmap(dp->clock, sizeof(struct tg_clock));
+	unmap(dp->tunnel, sizeof(struct tg_tunnel));
 	unmap(dp->lines, dp->line_count * sizeof(struct tg_line));
-	unmap(dp->line_marks, dp->line_count / 8);
+	unmap(dp->line_marks, (dp->line_count + 63) / 64 * 8);
+	unmap(dp->ranges, RANGES_SIZE);
+	unmap(dp->range_table, sizeof(struct tg_range_table));
 	for (int i = 0; i < TG_MAP_COUNT; i++)
 		if (dp->maps[i] >= 0)
 			close(dp->maps[i]);

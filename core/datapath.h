@@ -6,6 +6,7 @@
  *	maps/NAME	the maps of bpf/maps.h
  *	rings/INDEX	the slot tables that `rings` points to
  *	program		the program that is attached
+ *	rare		those that it calls: for fragments and ICMP errors
  *	links/DEV	an attachment each
  *
  * The program is specialised for the features in use; with other features another one is loaded
@@ -22,32 +23,67 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* The maps that the controller uses; TG_MAP_NAME in capitals for each of bpf/maps.h. */
-#define TG_MAPS(X)                                                                                 \
-	X(INSTANCE, instance)                                                                      \
-	X(SERVICES, services)                                                                      \
-	X(BACKENDS, backends)                                                                      \
-	X(BACKEND_OWNERS, backend_owners)                                                          \
-	X(VIPS4, vips4)                                                                            \
-	X(VIPS6, vips6)                                                                            \
-	X(RINGS, rings)                                                                            \
-	X(SERVICE_COUNTERS, service_counters)                                                      \
-	X(BACKEND_COUNTERS, backend_counters)                                                      \
-	X(REASONS, reasons)                                                                        \
-	X(CLOCK, clock)                                                                            \
-	X(ENDPOINT_LINES, endpoint_lines)                                                          \
-	X(ENDPOINTS, endpoints)                                                                    \
-	X(TX_PORTS, tx_ports)                                                                      \
-	X(REPLY_COUNTERS, reply_counters)                                                          \
-	X(REVERSE4, reverse4)                                                                      \
-	X(REVERSE6, reverse6)                                                                      \
-	X(ROUTES4, routes4)                                                                        \
-	X(ROUTES6, routes6)                                                                        \
-	X(LINE_MARKS, line_marks)                                                                  \
-	X(LINES, lines)
+/* Features of which one suffices for a map to be made. */
+#define TG_FOR_ALL  0 /* always */
+#define TG_FOR_NAT  TG_FEATURE_NAT
+#define TG_FOR_FLOWS (TG_FEATURE_V4 | TG_FEATURE_V6)
+#define TG_FOR_RANGES TG_FEATURE_RANGES
+#define TG_FOR_TUNNEL (TG_FEATURE_IPIP | TG_FEATURE_GUE)
+#define TG_FOR_QUIC TG_FEATURE_QUIC
+#define TG_FOR_DENY (TG_FEATURE_DENY4 | TG_FEATURE_DENY6)
+
+/*
+ * The maps that the controller uses: X(SYMBOL, name, needed for); TG_MAP_SYMBOL for each of bpf/maps.h.
+ */
+#define TG_MAPS(X) \
+	X(INSTANCE, instance, TG_FOR_ALL) \
+	X(SERVICES, services, TG_FOR_ALL) \
+	X(BACKENDS, backends, TG_FOR_ALL) \
+	X(BACKEND_OWNERS, backend_owners, TG_FOR_ALL) \
+	X(VIPS4, vips4, TG_FOR_ALL) \
+	X(VIPS6, vips6, TG_FOR_ALL) \
+	X(RINGS, rings, TG_FOR_ALL) \
+	X(SERVICE_COUNTERS, service_counters, TG_FOR_ALL) \
+	X(BACKEND_COUNTERS, backend_counters, TG_FOR_ALL) \
+	X(REASONS, reasons, TG_FOR_ALL) \
+	X(CLOCK, clock, TG_FOR_ALL) \
+	X(ENDPOINT_LINES, endpoint_lines, TG_FOR_ALL) \
+	X(ENDPOINTS, endpoints, TG_FOR_ALL) \
+	X(TX_PORTS, tx_ports, TG_FOR_ALL) \
+	X(TUNNELS, tunnels, TG_FOR_TUNNEL) \
+	X(ANSWERS_UNTIL, answers_until, TG_FOR_TUNNEL) \
+	X(FRAGMENTS, fragments, TG_FOR_ALL) \
+	X(REPLY_COUNTERS, reply_counters, TG_FOR_NAT) \
+	X(REVERSE4, reverse4, TG_FOR_NAT) \
+	X(REVERSE6, reverse6, TG_FOR_NAT) \
+	X(ROUTES4, routes4, TG_FOR_NAT) \
+	X(ROUTES6, routes6, TG_FOR_NAT) \
+	X(LINE_MARKS, line_marks, TG_FOR_FLOWS) \
+	X(LINES, lines, TG_FOR_FLOWS) \
+	X(CLIENTS, clients, TG_FOR_FLOWS) \
+	X(FLOW_COUNTERS, flow_counters, TG_FOR_FLOWS) \
+	X(RANGE_TABLE, range_table, TG_FOR_RANGES) \
+	X(RANGES, ranges, TG_FOR_RANGES) \
+	X(QUIC, quic, TG_FOR_QUIC) \
+	X(QUIC_SERVERS, quic_servers, TG_FOR_QUIC) \
+	X(DENY_STATE, deny_state, TG_FOR_DENY) \
+	X(DENY_CLASSES, deny_classes, TG_FOR_DENY) \
+	X(DENY_COUNTERS, deny_counters, TG_FOR_DENY) \
+	X(DENY_SAMPLES, deny_samples, TG_FOR_DENY) \
+	X(DENY_HOSTS, deny_hosts, TG_FEATURE_DENY_COUNT) \
+	X(DENY4_BLOCKS, deny4_blocks, TG_FEATURE_DENY4) \
+	X(DENY4_BUCKETS, deny4_buckets, TG_FEATURE_DENY4) \
+	X(DENY4_RECORDS, deny4_records, TG_FEATURE_DENY4) \
+	X(DENY6_TOP, deny6_top, TG_FEATURE_DENY6) \
+	X(DENY6_GUARD32, deny6_guard32, TG_FEATURE_DENY6) \
+	X(DENY6_GUARD48, deny6_guard48, TG_FEATURE_DENY6) \
+	X(DENY6_GUARD64, deny6_guard64, TG_FEATURE_DENY6) \
+	X(DENY6_BUCKETS, deny6_buckets, TG_FEATURE_DENY6) \
+	X(DENY6_RECORDS, deny6_records, TG_FEATURE_DENY6) \
+	X(VIP_MARKS, vip_marks, TG_FEATURE_BOGUS)
 
 enum tg_map {
-#define TG_MAP_ENUM(symbol, name) TG_MAP_##symbol,
+#define TG_MAP_ENUM(symbol, name, needed_for) TG_MAP_##symbol,
 	TG_MAPS(TG_MAP_ENUM)
 #undef TG_MAP_ENUM
 	TG_MAP_COUNT
@@ -58,12 +94,17 @@ struct tg_datapath {
 	struct tg_instance_record info;
 	int maps[TG_MAP_COUNT];	     /* descriptors; -1: not made, its feature is not in use */
 	int program;		     /* descriptor; -1 before tg_datapath_specialise */
+	__u32 programs;		     /* how many were put in force since it was opened */
 	bool adopted;		     /* this instance was running already */
 	struct tg_backend *backends; /* mapped */
 	struct tg_clock *clock;	     /* mapped */
-	struct tg_line *lines;	     /* mapped; NULL without nat */
+	struct tg_tunnel *tunnel;    /* mapped; NULL without ipip and gue */
+	struct tg_line *lines;	     /* mapped; NULL until there is a service */
 	__u64 *line_marks;	     /* likewise */
-	size_t line_count;
+	size_t line_count;	     /* of those pinned, or to be made */
+	struct tg_endpoint *ranges;	    /* mapped; NULL without ranges */
+	struct tg_range_table *range_table; /* likewise */
+	bool lines_pinned;
 };
 
 enum tg_xdp_mode { TG_XDP_AUTO, TG_XDP_NATIVE, TG_XDP_GENERIC };
@@ -84,10 +125,24 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 	bool *replaced, struct tg_error *error);
 
 /*
+ * Gives the line table room for so many flows, rounded up (0: TG_DEFAULT_LINES), before it is made; one that
+ * is pinned keeps its size, and the flows in it.
+ */
+void tg_datapath_size(struct tg_datapath *dp, size_t flows);
+
+/*
  * Makes the program fit `features` (TG_FEATURE_*): nothing happens if the attached one does already.
  * Maps that a new feature needs are made; those of one no longer used stay until unload.
  */
 int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error);
+
+/*
+ * Loads an object made from the datapath's sources (trace.c: bpf/trace.bpf.c) as the program with these
+ * features would be: the same settings in its read-only data, the instance's maps.
+ */
+struct bpf_object_skeleton;
+int tg_datapath_load(const struct tg_datapath *dp, struct bpf_object_skeleton *skeleton, void *settings,
+	__u32 features, struct tg_error *error);
 
 /* Attaches the program to a device, or takes over the link that is there. */
 int tg_datapath_attach(struct tg_datapath *dp, const char *device, enum tg_xdp_mode mode,
@@ -114,8 +169,18 @@ int tg_ring_adopt(struct tg_datapath *dp, __u32 index, struct tg_ring *ring, str
 /* Puts rings into `rings`, all in one batch: each entry alone would wait for an RCU grace period. */
 int tg_ring_install(struct tg_datapath *dp, const struct tg_ring *rings, size_t count,
 	struct tg_error *error);
-/* Makes backend homes[i] that of slot i: one aligned store for each slot that changes, none for others. */
-void tg_ring_write(struct tg_ring *ring, const __u32 *homes);
+/* A byte a slot: when it was seen to lead elsewhere (TG_RING_SEEN). */
+static inline __u8 *tg_ring_seen(const struct tg_ring *ring)
+{
+	return (__u8 *)(ring->slots + ring->size);
+}
+/*
+ * New flows of slot i shall go to backend targets[i]: one aligned store for each slot that changes, none for
+ * others. `keeps`: flows that are there stay (core/slots.h), else all move at once. Which backends live
+ * is what their entries say. Returns how many slots are moving.
+ */
+__u32 tg_ring_retarget(struct tg_ring *ring, const __u32 *targets,
+	const struct tg_backend *backends, bool keeps, __u32 epoch);
 /* Unmaps; with `dp` also unpins it. It stays in `rings` until tg_ring_clear. */
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring);
 /* Calls fn for each pinned ring; it may unpin that one. */
@@ -138,8 +203,20 @@ void *tg_datapath_read(const struct tg_datapath *dp, enum tg_map map, size_t val
 struct tg_counter tg_datapath_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index);
 /* How many packets had this reason. */
 __u64 tg_datapath_reason(const struct tg_datapath *dp, enum tg_reason reason);
+/* How many packets of flows that were to be entered in the line table met this. */
+__u64 tg_datapath_flows(const struct tg_datapath *dp, enum tg_flow_count what);
 /* Sets a per-CPU counter to zero. */
 void tg_datapath_reset_counter(const struct tg_datapath *dp, enum tg_map map, __u32 index);
+
+/* Removes a map that the program in force has not been given; a later specialisation makes a new one. */
+void tg_datapath_remove_map(struct tg_datapath *dp, enum tg_map map);
+
+/*
+ * Calls fn for each table that is made, with the bytes of kernel memory that it takes; those of `rings`
+ * include every ring.
+ */
+void tg_datapath_memory(struct tg_datapath *dp,
+	void (*fn)(void *user, const char *table, __u64 bytes), void *user);
 
 /* Closes descriptors and mappings. What is pinned goes on. */
 void tg_datapath_close(struct tg_datapath *dp);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* The datapath's rings: one mapped slot table a service and family (see datapath.h). */
 #include "datapath.h"
+#include "slots.h"
 
 #include <bpf/bpf.h>
 #include <dirent.h>
@@ -16,10 +17,16 @@ static void ring_path(const struct tg_datapath *dp, __u32 index, char path[192])
 	snprintf(path, 192, "%s/rings/%u", dp->dir, index);
 }
 
+/* Slots, and what was seen of them. */
+static size_t bytes_of(const struct tg_ring *ring)
+{
+	return TG_RING_ELEMENTS(ring->size) * sizeof(__u64);
+}
+
 static int map_slots(struct tg_ring *ring)
 {
 	void *memory = mmap(
-		NULL, ring->size * sizeof(__u64), PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
+		NULL, bytes_of(ring), PROT_READ | PROT_WRITE, MAP_SHARED, ring->fd, 0);
 
 	if (memory == MAP_FAILED)
 		return -errno;
@@ -37,7 +44,8 @@ int tg_ring_create(struct tg_datapath *dp, __u32 index, __u32 size, struct tg_ri
 	*ring = (struct tg_ring){ .index = index, .size = size };
 	ring_path(dp, index, path);
 	unlink(path);
-	ring->fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "tg_ring", 4, sizeof(__u64), size, &options);
+	ring->fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "tg_ring", 4, sizeof(__u64),
+		TG_RING_ELEMENTS(size), &options);
 	if (ring->fd < 0)
 		result = -errno;
 	else if (bpf_obj_pin(ring->fd, path))
@@ -65,7 +73,7 @@ int tg_ring_adopt(struct tg_datapath *dp, __u32 index, struct tg_ring *ring, str
 	if (ring->fd < 0)
 		return tg_fail(error, -errno, "no ring at %s: %s", path, strerror(errno));
 	result = bpf_obj_get_info_by_fd(ring->fd, &info, &size) ? -errno : 0;
-	ring->size = info.max_entries;
+	ring->size = TG_RING_SLOTS(info.max_entries);
 	if (!result)
 		result = map_slots(ring);
 	if (!result)
@@ -95,14 +103,31 @@ int tg_ring_install(
 		      : 0;
 }
 
-void tg_ring_write(struct tg_ring *ring, const __u32 *homes)
+static bool home_lives(const struct tg_backend *backends, __u32 home)
 {
-	for (__u32 i = 0; i < ring->size; i++) {
-		__u64 slot = TG_SLOT(homes[i], homes[i], 0);
+	return home && home < TG_MAX_BACKENDS && !(backends[home].flags & TG_BACKEND_DEAD);
+}
 
-		if (ring->slots[i] != slot)
-			__atomic_store_n(&ring->slots[i], slot, __ATOMIC_RELEASE);
+__u32 tg_ring_retarget(struct tg_ring *ring, const __u32 *targets,
+	const struct tg_backend *backends, bool keeps, __u32 epoch)
+{
+	__u8 *seen = tg_ring_seen(ring);
+	__u32 moving = 0;
+
+	for (__u32 i = 0; i < ring->size; i++) {
+		__u64 slot = ring->slots[i], fresh = TG_SLOT(targets[i], targets[i], 0);
+
+		if (keeps)
+			fresh = tg_slot_retarget(slot, targets[i],
+				home_lives(backends, TG_SLOT_HOME(slot)), epoch);
+		moving += TG_SLOT_T(fresh);
+		if (fresh == slot)
+			continue;
+		if (!TG_SLOT_T(slot))
+			__atomic_store_n(&seen[i], tg_not_seen(epoch), __ATOMIC_RELAXED);
+		__atomic_store_n(&ring->slots[i], fresh, __ATOMIC_RELEASE);
 	}
+	return moving;
 }
 
 void tg_ring_unpin(struct tg_datapath *dp, __u32 index)
@@ -133,7 +158,7 @@ void tg_ring_each(struct tg_datapath *dp,
 void tg_ring_release(struct tg_datapath *dp, struct tg_ring *ring)
 {
 	if (ring->slots) {
-		munmap(ring->slots, ring->size * sizeof(__u64));
+		munmap(ring->slots, bytes_of(ring));
 		close(ring->fd);
 	}
 	if (dp && ring->slots)

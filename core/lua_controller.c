@@ -57,19 +57,24 @@ static void start_in_engine(struct tg_controller *controller, struct tg_call *ca
 
 /* ---- the datapath ---- */
 
-/* open(instance, seed) → { adopted, replaced, features } | nil, text, code. `seed`: 16 bytes or nil. */
+/*
+ * open(instance, seed, flows) → { adopted, replaced, features, flows } | nil, text, code. `seed`: 16 bytes
+ * or nil; `flows`: room for so many in the line table, or nil. One that is there keeps its size.
+ */
 static int l_open(lua_State *L)
 {
 	struct tg_controller *controller = controller_of(L);
 	const char *instance = luaL_checkstring(L, 1);
 	size_t size = 0;
 	const char *bytes = luaL_optlstring(L, 2, NULL, &size);
+	lua_Integer flows = luaL_optinteger(L, 3, 0);
 	struct tg_error error = { "" };
 	__u64 seed[2] = { 0, 0 };
 	bool replaced;
 	int result;
 
 	luaL_argcheck(L, !bytes || size == sizeof(seed), 2, "16 bytes expected");
+	luaL_argcheck(L, flows >= 0 && flows <= TG_MAX_FLOWS, 3, "too many flows");
 	if (controller->opened)
 		return luaL_error(L, "an instance is open already: close it first");
 	if (bytes)
@@ -78,7 +83,11 @@ static int l_open(lua_State *L)
 	if (result)
 		return tg_lua_refuse(L, result, &error);
 	controller->opened = true;
-	lua_createtable(L, 0, 3);
+	controller->tracer = tg_tracer_new(&controller->datapath);
+	tg_datapath_size(&controller->datapath, flows);
+	lua_createtable(L, 0, 4);
+	lua_pushinteger(L, controller->datapath.line_count * TG_LINE_ENTRIES);
+	lua_setfield(L, -2, "flows");
 	lua_pushboolean(L, controller->datapath.adopted);
 	lua_setfield(L, -2, "adopted");
 	lua_pushboolean(L, replaced);
@@ -243,6 +252,47 @@ static int l_ifindex(lua_State *L)
 	return 1;
 }
 
+/* features() → { [name] = bit }: what a program can be specialised for. */
+static int l_features(lua_State *L)
+{
+	lua_newtable(L);
+#define FEATURE_FIELD(symbol, name, bit)                                                           \
+	lua_pushinteger(L, TG_FEATURE_##symbol);                                                   \
+	lua_setfield(L, -2, name);
+	TG_FEATURES(FEATURE_FIELD)
+#undef FEATURE_FIELD
+	return 1;
+}
+
+/* What varies of a source whose prefix leaves so many bits of a word of 32, in network order. */
+static __be32 host_mask(lua_Integer bits)
+{
+	return htonl(bits >= 32 ? UINT32_MAX : (1u << bits) - 1);
+}
+
+/*
+ * tunnel(source4, length4, source6, length6, gue_port): the outer header of ipip and gue, from now on.
+ * The sources are prefixes, of IPv6 at most the last 32 bits vary. After specialise for one of them.
+ */
+static int l_tunnel(lua_State *L)
+{
+	struct tg_datapath *dp = &opened(L)->datapath;
+	struct tg_addr source4 = tg_check_addr(L, 1), source6 = tg_check_addr(L, 3);
+	lua_Integer length4 = luaL_checkinteger(L, 2), length6 = luaL_checkinteger(L, 4);
+	struct tg_tunnel tunnel = { .source4 = source4.word[0],
+		.gue_port = htons(luaL_checkinteger(L, 5)) };
+
+	luaL_argcheck(L, length4 >= 0 && length4 <= 32, 2, "0 to 32 expected");
+	luaL_argcheck(L, length6 >= 0 && length6 <= 128, 4, "0 to 128 expected");
+	if (!dp->tunnel)
+		return luaL_error(L, "the program knows neither ipip nor gue");
+	tunnel.vary4 = host_mask(32 - length4);
+	tunnel.vary6 = host_mask(128 - length6);
+	memcpy(tunnel.source6, source6.word, sizeof(tunnel.source6));
+	*dp->tunnel = tunnel;
+	return 0;
+}
+
 /* reasons() → { [name] = packets }: why packets were passed or dropped. */
 static int l_reasons(lua_State *L)
 {
@@ -260,6 +310,22 @@ static int l_reasons(lua_State *L)
 		lua_pushinteger(L, tg_datapath_reason(dp, i));
 		lua_setfield(L, -2, names[i]);
 	}
+	return 1;
+}
+
+static void push_table(void *user, const char *table, __u64 bytes)
+{
+	lua_State *L = user;
+
+	lua_pushinteger(L, bytes);
+	lua_setfield(L, -2, table);
+}
+
+/* tables() → { [name] = bytes }: the kernel memory that each table takes. */
+static int l_tables(lua_State *L)
+{
+	lua_createtable(L, 0, TG_MAP_COUNT);
+	tg_datapath_memory(&opened(L)->datapath, push_table, L);
 	return 1;
 }
 
@@ -349,48 +415,53 @@ static int l_status(lua_State *L)
 struct lookup_call {
 	struct tg_call call;
 	char service[TG_NAME_SIZE];
-	struct tg_addr client, backend;
-	uint16_t port, backend_port;
-	uint8_t proto;
+	struct tg_flow flow;
+	struct tg_lookup found;
 };
 
 static void work_lookup(struct tg_call *call)
 {
 	struct lookup_call *this = (struct lookup_call *)call;
 
-	call->code =
-		tg_balancer_lookup(controller_of_call(call)->balancer, this->service, &this->client,
-			this->port, this->proto, &this->backend, &this->backend_port, &call->error);
+	call->code = tg_balancer_lookup(controller_of_call(call)->balancer, this->service,
+		&this->flow, &this->found, &call->error);
+}
+
+static int push_endpoint(lua_State *L, const struct tg_addr *addr, uint16_t port)
+{
+	char text[TG_ADDR_TEXT];
+
+	lua_pushstring(L, tg_addr_print(addr, text));
+	if (port)
+		lua_pushinteger(L, port);
+	else
+		lua_pushnil(L);
+	return 2;
 }
 
 static int push_lookup(struct tg_call *call, lua_State *L)
 {
 	struct lookup_call *this = (struct lookup_call *)call;
-	char text[TG_ADDR_TEXT];
+	int values = push_endpoint(L, &this->found.addr, this->found.port);
 
-	lua_pushstring(L, tg_addr_print(&this->backend, text));
-	if (!this->backend_port)
-		return 1;
-	lua_pushinteger(L, this->backend_port);
-	return 2;
+	if (this->found.moves)
+		values += push_endpoint(L, &this->found.fresh_addr, this->found.fresh_port);
+	return values;
 }
 
-/* lookup(service, addr, port, proto, done): done(backend's address, its port or nil) */
+/*
+ * lookup(service, flow, done): done(backend's address, its port or nil) and, if the flow would go to another
+ * one if it began now, that one's; `flow` as tg_check_flow reads it.
+ */
 static int l_lookup(lua_State *L)
 {
-	static const char *const protocols[] = { "any", "tcp", "udp", NULL };
-	static const uint8_t numbers[] = { 0, IPPROTO_TCP, IPPROTO_UDP };
 	struct tg_controller *controller = started(L);
 	const char *service = luaL_checkstring(L, 1);
-	struct tg_addr client = tg_check_addr(L, 2);
-	lua_Integer port = luaL_checkinteger(L, 3);
-	int proto = luaL_checkoption(L, 4, "any", protocols);
-	struct lookup_call *this = tg_call_new(L, sizeof(*this), 5);
+	struct tg_flow flow = tg_check_flow(L, 2);
+	struct lookup_call *this = tg_call_new(L, sizeof(*this), 3);
 
 	snprintf(this->service, sizeof(this->service), "%s", service);
-	this->client = client;
-	this->port = port;
-	this->proto = numbers[proto];
+	this->flow = flow;
 	this->call.work = work_lookup;
 	this->call.push = push_lookup;
 	start_in_engine(controller, &this->call);
@@ -486,6 +557,55 @@ static int l_report(lua_State *L)
 	return 0;
 }
 
+struct tune_call {
+	struct tg_call call;
+	uint64_t idle_ms;
+	uint32_t newcomers;
+};
+
+static void work_tune(struct tg_call *call)
+{
+	struct tune_call *this = (struct tune_call *)call;
+
+	tg_balancer_tune(controller_of_call(call)->balancer, this->idle_ms, this->newcomers);
+}
+
+/* tune(idle, newcomers, done): see tg_balancer_tune; seconds, 0: the default. done(true) */
+static int l_tune(lua_State *L)
+{
+	struct tg_controller *controller = started(L);
+	double idle = luaL_checknumber(L, 1);
+	lua_Integer newcomers = luaL_checkinteger(L, 2);
+	struct tune_call *this;
+
+	luaL_argcheck(L, idle >= 0 && idle <= 86400, 1, "0 to 86400 s");
+	luaL_argcheck(L, newcomers >= 0 && newcomers <= UINT32_MAX, 2, "0 to 2^32 - 1");
+	this = tg_call_new(L, sizeof(*this), 3);
+	this->idle_ms = idle * 1000;
+	this->newcomers = newcomers;
+	this->call.work = work_tune;
+	start_in_engine(controller, &this->call);
+	return 0;
+}
+
+/* flows() → { [name] = packets }: what became of flows that were to be entered in the line table. */
+static int l_flows(lua_State *L)
+{
+	static const char *const names[TG_FLOWS_COUNT] = {
+#define FLOW_NAME(symbol, name) [TG_FLOWS_##symbol] = name,
+		TG_FLOW_COUNTS(FLOW_NAME)
+#undef FLOW_NAME
+	};
+	struct tg_datapath *dp = &opened(L)->datapath;
+
+	lua_createtable(L, 0, TG_FLOWS_COUNT);
+	for (int i = 0; i < TG_FLOWS_COUNT; i++) {
+		lua_pushinteger(L, tg_datapath_flows(dp, i));
+		lua_setfield(L, -2, names[i]);
+	}
+	return 1;
+}
+
 /* on_event(fn): fn { name, service, backend, reason } for what happens of itself. */
 static int l_on_event(lua_State *L)
 {
@@ -507,11 +627,16 @@ static const luaL_Reg functions[] = {
 	{ "detach", l_detach },
 	{ "links", l_links },
 	{ "ifindex", l_ifindex },
+	{ "features", l_features },
+	{ "tunnel", l_tunnel },
 	{ "reasons", l_reasons },
+	{ "tables", l_tables },
 	{ "unload", l_unload },
 	{ "apply", l_apply },
 	{ "status", l_status },
 	{ "lookup", l_lookup },
+	{ "tune", l_tune },
+	{ "flows", l_flows },
 	{ "route", l_route },
 	{ "report", l_report },
 	{ "on_event", l_on_event },

@@ -13,6 +13,8 @@
 static const char *const modes[] = { "l2dsr", "nat", "ipip", "gue", NULL };
 static const char *const fails[] = { "drop", "pass", NULL };
 static const char *const admins[] = { "ready", "drain", "maint", NULL };
+static const char *const affinities[] = { "none", "flow", "strict", "source", NULL };
+static const uint16_t affinity_flags[] = { 0, TG_VIP_FLOW, TG_VIP_STRICT, TG_VIP_SOURCE };
 static const char *const protocols[] = { "tcp", "udp", NULL };
 static const char *const check_types[] = { "tcp", "http", "external", NULL };
 
@@ -137,6 +139,7 @@ static void read_backend(lua_State *L, struct tg_backend_spec *backend)
 	backend->weight = integer_field(L, "weight", 1, TG_WEIGHT_MAX);
 	backend->admin = option_field(L, "admin", "ready", admins);
 	backend->backup = bool_field(L, "backup");
+	backend->quic_id = integer_field(L, "quic_id", 0, UINT32_MAX);
 	read_check(L, backend);
 }
 
@@ -144,7 +147,32 @@ static void read_vip(lua_State *L, struct tg_vip_spec *vip)
 {
 	vip->addr = addr_field(L, "addr");
 	vip->port = integer_field(L, "port", 0, UINT16_MAX);
+	vip->last = integer_field(L, "last", vip->port, UINT16_MAX);
+	if (!vip->port || vip->last < vip->port)
+		luaL_error(L, "ports %d to %d: 1 to 65535 allowed, in order", vip->port, vip->last);
 	vip->proto = option_field(L, "proto", NULL, protocols) == 0 ? IPPROTO_TCP : IPPROTO_UDP;
+}
+
+/* How long a drain may take: nothing, but where it is said. Negative: for ever. */
+static uint64_t drain_field(lua_State *L)
+{
+	double seconds;
+
+	lua_getfield(L, -1, "drain");
+	seconds = luaL_optnumber(L, -1, 0);
+	lua_pop(L, 1);
+	return seconds < 0 ? TG_DRAIN_FOREVER : seconds * 1e9;
+}
+
+/* A backend that goes at once, named by `cut`. */
+static void read_cut(lua_State *L, struct tg_service_spec *service)
+{
+	lua_getfield(L, -1, "cut");
+	if (lua_istable(L, -1)) {
+		service->cut = addr_field(L, "addr");
+		service->cut_port = integer_field(L, "port", 0, UINT16_MAX);
+	}
+	lua_pop(L, 1);
 }
 
 /* Room for as many elements as the list on the top has. */
@@ -155,6 +183,20 @@ static void *room_for(lua_State *L, size_t size)
 	if (!room)
 		luaL_error(L, "out of memory");
 	return room;
+}
+
+static void read_quic(lua_State *L, struct tg_quic *quic)
+{
+	lua_Integer config;
+
+	if (lua_getfield(L, -1, "quic") == LUA_TTABLE) {
+		quic->offset = integer_field(L, "offset", 0, 19);
+		quic->length = integer_field(L, "length", 0, TG_QUIC_ID_MAX);
+		config = integer_field(L, "config", 7, 7); /* 7: whatever they are */
+		quic->mask = config < 7 ? 0xe0 : 0;
+		quic->value = config < 7 ? config << 5 : 0;
+	}
+	lua_pop(L, 1);
 }
 
 static void read_service(lua_State *L, struct tg_service_spec *service)
@@ -171,6 +213,10 @@ static void read_service(lua_State *L, struct tg_service_spec *service)
 	service->mode = option_field(L, "mode", NULL, modes);
 	service->fail = option_field(L, "fail", "drop", fails);
 	service->slots = integer_field(L, "slots", 0, UINT32_MAX);
+	read_quic(L, &service->quic);
+	service->flags = affinity_flags[option_field(L, "affinity", "none", affinities)];
+	service->drain = drain_field(L);
+	read_cut(L, service);
 	lua_getfield(L, -1, "vips");
 	service->vips = room_for(L, sizeof(*service->vips));
 	for (int i = 1; lua_rawgeti(L, -1, i) == LUA_TTABLE; i++) {
@@ -185,6 +231,25 @@ static void read_service(lua_State *L, struct tg_service_spec *service)
 		lua_pop(L, 1);
 	}
 	lua_pop(L, 2);
+}
+
+struct tg_flow tg_check_flow(lua_State *L, int index)
+{
+	static const char *const names[] = { "any", "tcp", "udp", NULL };
+	static const uint8_t numbers[] = { 0, IPPROTO_TCP, IPPROTO_UDP };
+	struct tg_flow flow = { 0 };
+
+	luaL_checktype(L, index, LUA_TTABLE);
+	lua_pushvalue(L, index);
+	flow.client = addr_field(L, "client");
+	flow.port = integer_field(L, "port", 0, UINT16_MAX);
+	if (lua_getfield(L, -1, "vip") != LUA_TNIL)
+		flow.vip = tg_check_addr(L, -1);
+	lua_pop(L, 1);
+	flow.vip_port = integer_field(L, "vip_port", 0, UINT16_MAX);
+	flow.proto = numbers[option_field(L, "proto", "any", names)];
+	lua_pop(L, 1);
+	return flow;
 }
 
 static int free_spec(lua_State *L)
@@ -202,6 +267,7 @@ void tg_push_spec(lua_State *L, int index)
 	struct tg_spec **box = lua_newuserdatauv(L, sizeof(*box), 0);
 	struct tg_spec *spec;
 
+	luaL_checktype(L, index, LUA_TTABLE);
 	*box = NULL;
 	if (luaL_newmetatable(L, SPEC)) {
 		lua_pushcfunction(L, free_spec);
@@ -233,6 +299,12 @@ struct tg_spec *tg_spec_take(lua_State *L, int index)
 static void set_integer(lua_State *L, const char *name, lua_Integer value)
 {
 	lua_pushinteger(L, value);
+	lua_setfield(L, -2, name);
+}
+
+static void set_bool(lua_State *L, const char *name, bool value)
+{
+	lua_pushboolean(L, value);
 	lua_setfield(L, -2, name);
 }
 
@@ -285,6 +357,8 @@ static const char *backend_state(const struct tg_backend_status *b)
 {
 	if (b->admin != TG_ADMIN_READY)
 		return admins[b->admin];
+	if (b->leaves)
+		return admins[TG_ADMIN_DRAIN];
 	return b->lives ? "up" : "down";
 }
 
@@ -295,13 +369,22 @@ static const char *reason_of(const struct tg_backend_status *b)
 	return b->health.last.reason;
 }
 
-static void push_backend(lua_State *L, const struct tg_backend_status *b)
+static void push_backend(
+	lua_State *L, const struct tg_service_status *s, const struct tg_backend_status *b)
 {
-	lua_createtable(L, 0, 20);
+	lua_createtable(L, 0, 24);
 	set_addr(L, "addr", &b->addr);
+	set_bool(L, "leaves", b->leaves);
+	set_bool(L, "drained", b->drained);
+	if (b->drains)
+		set_integer(L, "flows", b->flows);
+	if (b->drains && b->last_flow)
+		set_integer(L, "last_flow", b->last_flow);
 	if (b->port)
 		set_integer(L, "port", b->port);
 	set_integer(L, "weight", b->weight);
+	if (s->quic.length)
+		set_integer(L, "quic_id", b->quic_id);
 	set_string(L, "state", backend_state(b));
 	set_string(L, "admin", admins[b->admin]);
 	set_string(L, "health", b->checked ? tg_health_name(b->health.state) : "unchecked");
@@ -312,8 +395,7 @@ static void push_backend(lua_State *L, const struct tg_backend_status *b)
 	set_integer(L, "checks_ok", b->health.ok);
 	set_integer(L, "checks_failed", b->health.failed);
 	set_integer(L, "slots", b->slots);
-	lua_pushboolean(L, b->backup);
-	lua_setfield(L, -2, "backup");
+	set_bool(L, "backup", b->backup);
 	set_counter(L, "packets", "bytes", b->forwarded);
 	set_counter(L, "reply_packets", "reply_bytes", b->replies);
 	tg_push_nexthop(L, &b->hop);
@@ -322,10 +404,21 @@ static void push_backend(lua_State *L, const struct tg_backend_status *b)
 
 static void push_vip(lua_State *L, const struct tg_vip_spec *vip)
 {
-	lua_createtable(L, 0, 3);
+	lua_createtable(L, 0, 4);
 	set_addr(L, "addr", &vip->addr);
 	set_integer(L, "port", vip->port);
+	if (tg_vip_is_range(vip))
+		set_integer(L, "last", vip->last);
 	set_string(L, "proto", vip->proto == IPPROTO_TCP ? "tcp" : "udp");
+}
+
+static void push_quic(lua_State *L, const struct tg_quic *quic)
+{
+	lua_createtable(L, 0, 3);
+	set_integer(L, "offset", quic->offset);
+	set_integer(L, "length", quic->length);
+	if (quic->mask)
+		set_integer(L, "config", quic->value >> 5);
 }
 
 static void push_service(lua_State *L, const struct tg_service_status *s)
@@ -335,6 +428,14 @@ static void push_service(lua_State *L, const struct tg_service_status *s)
 	set_string(L, "mode", modes[s->mode]);
 	set_string(L, "fail", fails[s->fail]);
 	set_integer(L, "slots", s->slots);
+	if (s->quic.length) {
+		push_quic(L, &s->quic);
+		lua_setfield(L, -2, "quic");
+	}
+	set_integer(L, "moving", s->moving);
+	for (int i = 0; affinities[i]; i++)
+		if (affinity_flags[i] == s->flags)
+			set_string(L, "affinity", affinities[i]);
 	set_integer(L, "ring4", s->ring[0]);
 	set_integer(L, "ring6", s->ring[1]);
 	set_counter(L, "packets", "bytes", s->forwarded);
@@ -346,7 +447,7 @@ static void push_service(lua_State *L, const struct tg_service_status *s)
 	lua_setfield(L, -2, "vips");
 	lua_createtable(L, s->backend_count, 0);
 	for (size_t i = 0; i < s->backend_count; i++) {
-		push_backend(L, &s->backends[i]);
+		push_backend(L, s, &s->backends[i]);
 		lua_rawseti(L, -2, i + 1);
 	}
 	lua_setfield(L, -2, "backends");

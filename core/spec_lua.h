@@ -18,6 +18,8 @@ struct tg_spec *tg_spec_take(lua_State *L, int index);
 void tg_push_status(lua_State *L, const struct tg_status *status);
 /* Pushes a next hop as a table. */
 void tg_push_nexthop(lua_State *L, const struct tg_nexthop *hop);
+/* A flow from the table at `index`: { client =, port =, vip =, vip_port =, proto = }. Raises. */
+struct tg_flow tg_check_flow(lua_State *L, int index);
 /* An address from a string at `index`; raises if it is none. */
 struct tg_addr tg_check_addr(lua_State *L, int index);
 

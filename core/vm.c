@@ -212,7 +212,7 @@ static bool wait_for_requests(struct tg_vm *vm)
 		lua_pushliteral(L, "tidegate.shutdown");
 		if (!tg_vm_pcall(vm, 1, 1) || !tg_vm_pcall(vm, 0, 1))
 			return false;
-		idle = lua_tointeger(L, -1) == 0;
+		idle = lua_tointeger(L, -1) == 0 && !vm->calls;
 		lua_pop(L, 1);
 		uv_run(vm->loop, UV_RUN_NOWAIT);
 		if (!idle)

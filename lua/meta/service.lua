@@ -31,6 +31,7 @@ function tg.port(name, options) end
 ---@field backup? boolean  serves only when no other lives
 ---@field check? tg.CheckOptions  instead of the service's or the pool's
 ---@field admin? "ready"|"drain"|"maint"
+---@field quic_id? integer  its server ID, where the service is QUIC; else the last bytes of its address
 ---@field tags? any  yours
 
 ---@class tg.PoolOptions
@@ -48,15 +49,26 @@ function tg.pool(options) end
 
 ---@class tg.ServiceOptions
 ---@field name string
----@field mode? "nat"|"l2dsr"  nat: addresses and ports are translated, answers return through the switch; l2dsr:
---- packets as they are, to the backend's MAC, and the backend answers the client itself. Default nat
----@field vip string|string[]  `"198.51.100.10:443/tcp"`; the protocol is tcp unless it says udp
+---@field mode? "nat"|"l2dsr"|"ipip"|"gue"  nat: addresses and ports are translated, answers return through the switch; l2dsr:
+--- packets as they are, to the backend's MAC, and the backend answers the client itself; ipip, gue: the same, but in
+--- other packets, so across routers, to a backend of either family that takes them out (`tidegate decap`). Default nat
+---@field vip string|string[]  `"198.51.100.10:443/tcp"`; the protocol is tcp unless it says udp. A range of ports,
+--- `"198.51.100.10:8000-8099/tcp"`, or all, `"198.51.100.10:*/udp"`: then backends have no port of their own and a
+--- check names one. Of VIPs that overlap the most specific has the port; ranges lie within each other or apart
 ---@field backends tg.Pool|string|tg.BackendEntry[]  a pool, a pool's name, or a list
 ---@field check? tg.CheckOptions  of backends without one of their own; without any a backend is up
 ---@field fail? "drop"|"pass"|"backup"  without a live backend: drop (the default), pass to the stack, or use `backup`
 ---@field backup? tg.Pool|string|tg.BackendEntry[]
 ---@field drain? number|string  seconds that `remove` drains for; 300
+---@field quic? boolean|tg.QuicOptions  UDP is QUIC, whose connection IDs name the server
 ---@field slots? integer  of the ring: a prime; 65,537, or the next prime ≥ 100 × the backends
+
+--- Where the server's ID stands in the connection IDs that servers give out. `true` is { offset = 1, length = 2,
+--- config = 0 }: draft-ietf-quic-load-balancers, plaintext.
+---@class tg.QuicOptions
+---@field offset? integer  bytes before it: 1
+---@field length? integer  its bytes, 1 to 4, the highest first: 2
+---@field config? integer  0 to 6: an ID names a server only if the first byte's three top bits are these; by default any
 
 --- A service: addresses that clients know (VIPs) and the backends that their connections go to.
 ---@param options tg.ServiceOptions
@@ -108,15 +120,25 @@ function Service:drain(backend, options) end
 ---@return tg.Backend[]? backends, string? message, string? code
 function Service:backends() end
 
---- The backend that a flow from this client goes to.
+---@class tg.LookupOptions
+---@field vip? string  `"198.51.100.10"`, `"198.51.100.10:8042/tcp"`
+---@field port? integer  the VIP's; a range asks for one
+---@field proto? "tcp"|"udp"
+
+--- The backend that a flow from this client goes to: to the service's first VIP of the client's family,
+--- or the first that is as the options say.
 ---@param client string  `"192.0.2.7:40000"`, `"…/udp"`
----@return string? backend, string? message, string? code
-function Service:lookup(client) end
+---@param options? tg.LookupOptions
+---@return string? backend, string? message, string? code  where its slot moves, and it would go to another if it
+--- began now, the second is that one. Or nil: `ENOENT`: no such VIP, or a narrower one of another
+--- service has the port; `EINVAL`: a range, and no port is named; `EHOSTDOWN`: no live backend
+function Service:lookup(client, options) end
 
 ---@class tg.Backend
 ---@field addr string
 ---@field port? integer  where it is not the VIP's
 ---@field weight integer
+---@field quic_id? integer  its server ID, if the service is QUIC
 ---@field state "up"|"down"|"drain"|"maint"|"declared"
 ---@field admin "ready"|"drain"|"maint"
 ---@field health string  `"unchecked"`, or what its checks came to, whatever `admin` says

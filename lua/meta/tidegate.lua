@@ -9,7 +9,9 @@
 --- type, an unknown option, a number out of range) raises an error that names the option, at the
 --- caller's line. What the environment refuses returns `nil, message, code` (`"ECONNREFUSED"`).
 ---@class tg
+---@field allow tg.List
 ---@field check tg.check
+---@field deny tg.List
 ---@field log tg.log
 ---@field maglev tg.maglev
 ---@field map tg.map
@@ -26,6 +28,12 @@ tg = {}
 ---@field log? "debug"|"info"|"warn"|"error"  the lowest level that is logged; `"info"`
 ---@field seed? string  the secret that keys the flow hash, at least 8 characters: the same on all nodes that
 --- serve the same VIPs. In force when the instance is first loaded; without it each instance draws its own
+---@field tunnel? tg.TunnelOptions  what the modes ipip and gue put around a packet
+
+---@class tg.TunnelOptions
+---@field source? string|string[]  a prefix of each family: the outer source is an address in it, chosen by the flow;
+--- `{ "172.16.0.0/16", "100::/64" }`. Of IPv6 at most the last 32 bits vary. One address: the same for all flows
+---@field gue_port? integer  UDP port; 6080
 
 --- Settings of the whole instance; one call.
 ---@param options tg.InstanceOptions
@@ -49,6 +57,13 @@ function Handler:cancel() end
 ---@field service string
 ---@field backend string  its endpoint, as in the script
 ---@field reason string
+
+--- What would become of a packet that comes in by a port, and by which tables. Nobody notices: the datapath's
+--- own instructions run on the live tables, in a copy that counts and changes nothing.
+---@param port string  a declared port
+---@param packet tg.Packet|table|string  a packet, its layers, its text, or its bytes in hexadecimal digits
+---@return tg.Trace? trace, string? message, string? code
+function tg.trace(port, packet) end
 
 --- A value as Lua text, for people.
 ---@param value any

@@ -1,5 +1,6 @@
 -- SPDX-License-Identifier: GPL-2.0-only
---- Addresses and endpoints as scripts write them: "10.0.0.1", "[2001:db8::1]:80", "10.0.0.1:80/tcp".
+--- Addresses and endpoints as scripts write them: "10.0.0.1", "[2001:db8::1]:80", "10.0.0.1:80/tcp";
+--- as a VIP also with a range of ports or all: "10.0.0.1:8000-8099/tcp", "10.0.0.1:*/udp".
 
 local ip = require("tidegate.packet.addr").ip
 
@@ -9,6 +10,7 @@ local address = {}
 ---@field addr string      canonical address
 ---@field family 4|6
 ---@field port integer?    nil: none given
+---@field last integer?    of a VIP that is a range: its last port
 ---@field proto "tcp"|"udp"|nil
 
 --- "10.0.0.1:80", "[2001:db8::1]:80", or the bare address without a port.
@@ -17,9 +19,18 @@ function address.format(addr, port)
   return (addr:find(":", 1, true) and "[%s]:%d" or "%s:%d"):format(addr, port)
 end
 
---- "10.0.0.1:80/tcp"
+local ALL = { first = 1, last = 65535 }
+
+local function ports_text(vip)
+  if not vip.last then return tostring(vip.port) end
+  if vip.port == ALL.first and vip.last == ALL.last then return "*" end
+  return ("%d-%d"):format(vip.port, vip.last)
+end
+
+--- "10.0.0.1:80/tcp", "10.0.0.1:8000-8099/tcp", "10.0.0.1:*/udp"
 function address.format_vip(vip)
-  return address.format(vip.addr, vip.port) .. "/" .. vip.proto
+  local shape = vip.addr:find(":", 1, true) and "[%s]:%s/%s" or "%s:%s/%s"
+  return shape:format(vip.addr, ports_text(vip), vip.proto)
 end
 
 local function split(text)
@@ -34,19 +45,36 @@ local function split(text)
   return host, rest
 end
 
---- Reads an endpoint; nil and what is wrong with it, for a message that quotes the text itself.
----@return tidegate.Endpoint?, string?
-function address.parse(text)
+local function one_port(text)
+  local port = text:find "^%d+$" and tonumber(text)
+  if port and port >= 1 and port <= 65535 then return port end
+  return nil, ("port %s: 1 to 65535 allowed"):format(text == "" and "missing" or text)
+end
+
+--- The first port, and the last if there are several; or nil, why.
+local function port_range(text)
+  if text == "*" then return ALL.first, ALL.last end
+  local from, to = text:match "^([^-]*)-(.*)$"
+  if not from then return one_port(text) end
+  local first, problem = one_port(from)
+  if not first then return nil, problem end
+  local last
+  last, problem = one_port(to)
+  if not last then return nil, problem end
+  if first > last then return nil, ("ports %s: the first is above the last"):format(text) end
+  return first, last > first and last or nil
+end
+
+local function parse(text, ports, read)
   local host, rest = split(text)
   local parsed = host and ip(host)
   if not parsed then return nil, "not an IP address" end
   local endpoint = { addr = parsed.text, family = parsed.family }
-  local port, proto = rest:match "^:(%w*)(.*)$"
+  local port, proto = rest:match(ports)
   if port then
-    endpoint.port = port:find "^%d+$" and tonumber(port)
-    if not endpoint.port or endpoint.port < 1 or endpoint.port > 65535 then
-      return nil, ("port %s: 1 to 65535 allowed"):format(port == "" and "missing" or port)
-    end
+    local first, last = read(port)
+    if not first then return nil, last end
+    endpoint.port, endpoint.last = first, last
     rest = proto
   end
   if rest ~= "" then
@@ -56,6 +84,18 @@ function address.parse(text)
     end
   end
   return endpoint
+end
+
+--- Reads an endpoint; nil and what is wrong with it, for a message that quotes the text itself.
+---@return tidegate.Endpoint?, string?
+function address.parse(text)
+  return parse(text, "^:(%w*)(.*)$", one_port)
+end
+
+--- The same of a VIP, whose port may be a range: then `port` is its first and `last` its last.
+---@return tidegate.Endpoint?, string?
+function address.parse_vip(text)
+  return parse(text, "^:([%w*-]*)(.*)$", port_range)
 end
 
 return address

@@ -4,6 +4,7 @@
 local address = require "tidegate.address"
 local check = require "tidegate.check"
 local misuse = require "tidegate.misuse"
+local quic = require "tidegate.quic"
 local schema = require "tidegate.schema"
 
 local backend = {}
@@ -11,7 +12,7 @@ local backend = {}
 local weight = schema.integer(0, 65535)
 local options = schema.table {
   weight = weight, check = check.options, backup = schema.boolean,
-  admin = schema.one_of { "ready", "drain", "maint" }, tags = function(_, value) return value end,
+  admin = schema.one_of { "ready", "drain", "maint" }, quic_id = quic.id, tags = function(_, value) return value end,
 }
 
 --- Reads a backend's address; its name is the canonical text.

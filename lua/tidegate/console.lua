@@ -231,6 +231,7 @@ local function accept(server)
     server = server, pipe = pipe, peer = peer, session = {}, parts = {}, have = 0, need = HEADER_SIZE,
     owner = task.owner("console", { parent = task.root() }),
   }, Connection)
+  connection.owner.who = ("uid %d"):format(peer.uid)
   server.connections[connection] = true
   server.count = server.count + 1
   pipe:read_start(function(err, data) on_read(connection, err, data) end)

@@ -11,12 +11,14 @@ local event = require "tidegate.event"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local json = require "dkjson"
+local lists = require "tidegate.lists"
 local lock = require "tidegate.lock"
 local log = require "tidegate.log"
 local plan = require "tidegate.plan"
 local running = require "tidegate.running"
 local settings = require "tidegate.settings"
 local task = require "tidegate.task"
+require "tidegate.trace" -- its command
 
 local daemon = {}
 
@@ -67,6 +69,7 @@ local function commit(gen, state)
   local old = current
   current = gen
   settings.apply(gen)
+  settings.tune(gen)
   gen:start()
   if old then old:stop() end
   check.run(gen, state.services)
@@ -160,15 +163,26 @@ end
 
 local function status()
   local used, cap = host.memory()
+  local all_lists, memory = lists.status()
   return {
     instance = instance, version = daemon.version, generation = current and current.number, files = files,
     uptime = task.now() - started, errors = task.root().errors, memory = { lua = used, cap = cap },
     features = running.features, ports = as_object(running.ports), services = as_object(running.status()),
-    reasons = controller.reasons(),
+    reasons = controller.reasons(), flows = controller.flows(), tables = controller.tables(),
+    lists = setmetatable(assert(all_lists, memory), { __jsontype = "array" }), list_memory = memory,
   }
 end
 
 daemon.status = status
+
+--- Of a backend that takes no new flows: what is left of the old ones.
+local function left_text(backend)
+  if backend.drained then return ", drained" end
+  if not backend.flows then return "" end
+  if backend.flows == 0 then return ", no old flow has spoken yet" end
+  return (", about %d old flows, the last spoke %d s ago"):format(backend.flows,
+    math.max(0, os.time() - backend.last_flow))
+end
 
 local function print_service(request, name, service)
   local vips = {}
@@ -180,31 +194,90 @@ local function print_service(request, name, service)
     replies = replies + backend.reply_packets
     request:print(("  %-24s %-6s weight %-5d %6d slots %10d packets %s%s"):format(
       address.format(backend.addr, backend.port), backend.state, backend.weight, backend.slots, backend.packets,
-      backend.next_hop.state == "resolved" and "" or "next hop: " .. backend.next_hop.state .. " ",
-      backend.reason or ""))
+      (backend.quic_id and ("quic id %d "):format(backend.quic_id) or "") ..
+      (backend.next_hop.state == "resolved" and "" or "next hop: " .. backend.next_hop.state .. " "),
+      (backend.reason or "") .. left_text(backend)))
   end
   if service.mode == "nat" and service.packets > 0 and replies == 0 then
     request:print("  warning: requests > 0, replies = 0: do the backends answer through this switch?")
   end
 end
 
+--- What the tables take, those above a hundredth of it by name.
+local function print_tables(request, tables)
+  local names, total, said = desired.names(tables), 0, {}
+  for _, bytes in pairs(tables) do total = total + bytes end
+  table.sort(names, function(a, b) return tables[a] > tables[b] end)
+  for _, name in ipairs(names) do
+    if tables[name] * 100 > total then said[#said + 1] = ("%s %.1f"):format(name, tables[name] / (1 << 20)) end
+  end
+  request:print(("tables: %.1f MiB (%s)"):format(total / (1 << 20), table.concat(said, ", ")))
+end
+
+local function print_list(request, list)
+  local timed = list.timed > 0 and (", %d with an end"):format(list.timed) or ""
+  local by = list.replaced_by and (", replaced by %s"):format(list.replaced_by) or ""
+  request:print(("list %s %s: %d prefixes%s%s, %d packets, %d bytes"):format(list.verdict, list.name, list.entries,
+    timed, by, list.packets, list.bytes))
+end
+
+local function print_lists(request, report)
+  for _, list in ipairs(report.lists) do print_list(request, list) end
+  local memory = report.list_memory
+  if memory.tables4 + memory.tables6 > 0 then
+    request:print(("lists: IPv4 tables %.1f MiB, IPv6 tables %.1f MiB"):format(memory.tables4 / (1 << 20),
+      memory.tables6 / (1 << 20)))
+  end
+end
+
 local function print_status(request, report)
   request:print(("instance %s, generation %s, up %.0f s, %d script errors, Lua %.1f MiB"):format(report.instance,
     report.generation or "none", report.uptime, report.errors, report.memory.lua / (1 << 20)))
+  print_tables(request, report.tables)
   for _, name in ipairs(desired.names(report.ports)) do
     local port = report.ports[name]
     request:print(("port %s: %s"):format(name, port.ifindex and "xdp " .. (port.mode or "?") or "not attached"))
   end
   for _, name in ipairs(desired.names(report.services)) do print_service(request, name, report.services[name]) end
+  local flows = report.flows
+  if flows.full + flows.limited > 0 then
+    request:print(("flows: %d entered, %d found no room, %d of clients that had too many"):format(
+      flows.entered, flows.full, flows.limited))
+  end
+  print_lists(request, report)
   for _, name in ipairs(desired.names(report.reasons)) do
     if report.reasons[name] > 0 then request:print(("reason %s: %d packets"):format(name, report.reasons[name])) end
   end
 end
 
+--- An object as JSON, member by member: a thousand services at once would take more memory than scripts
+--- have, and longer than a task may. `write_member(name, value)` says otherwise for some.
+local function write_object(request, level, object, write_member)
+  local pad = ("  "):rep(level)
+  request:write "{"
+  for i, name in ipairs(desired.names(object)) do
+    request:write(("%s\n%s  %s: "):format(i > 1 and "," or "", pad, json.encode(name)))
+    if not (write_member and write_member(name, object[name])) then
+      request:write(json.encode(object[name], { indent = true, level = level + 1 }))
+    end
+    task.sleep(0)
+  end
+  request:write(("\n%s}"):format(pad))
+end
+
+local function write_status(request, report)
+  write_object(request, 0, report, function(name, value)
+    if name ~= "services" then return false end
+    write_object(request, 1, value)
+    return true
+  end)
+  request:write "\n"
+end
+
 console.register("status", function(request)
   local report = status()
   if request.args[1] == "--json" then
-    request:print(json.encode(report, { indent = true }))
+    write_status(request, report)
   else
     print_status(request, report)
   end
@@ -224,6 +297,7 @@ console.register("unload", function(request)
     request:error(message)
     return EXIT.environment
   end
+  lists.unload(instance)
   request:print(("instance %s: unloaded; the daemon ends"):format(instance))
   task.start({ name = "exit", owner = task.root() }, exit_soon)
 end)
@@ -239,7 +313,7 @@ local adopted = false
 
 --- Opens the datapath and starts the engine on it. true, or nil, why, code.
 local function start_engine(gen, state)
-  local opened, message, code = controller.open(instance, settings.seed(gen))
+  local opened, message, code = controller.open(instance, settings.seed(gen), settings.flows(gen))
   if not opened then return nil, message, code end
   if opened.replaced then log.warn("the pins of another ABI version were removed: starting anew") end
   adopted = opened.adopted
@@ -248,6 +322,8 @@ local function start_engine(gen, state)
   if not ok then return nil, message, code end
   running.features = opened.features | state.features
   ok, message, code = controller.start()
+  if not ok then return nil, message, code end
+  ok, message, code = lists.open()
   if not ok then return nil, message, code end
   running.adopt()
   controller.on_event(on_event)
@@ -326,6 +402,7 @@ end
 --- tidegate unload without a daemon.
 function daemon.unload(name)
   local ok, message, code = controller.unload(name)
+  lists.unload(name)
   if ok then
     print(("instance %s: unloaded"):format(name))
   else

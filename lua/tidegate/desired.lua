@@ -2,15 +2,21 @@
 --- From declarations to the state that they ask for: references resolved, the whole validated, plain
 --- tables that the plan compares and the controller takes.
 ---
----     { services = { web = { name, mode, fail, slots, vips, backends, … } }, ports = { eth0 = … }, features = … }
+---     { services = { web = { name, mode, fail, slots, vips, backends, … } }, ports = { eth0 = … }, lists = …,
+---       features = …, tunnel = … }
 
 local address = require "tidegate.address"
 local check = require "tidegate.check"
+local controller = require "tidegate.core.controller"
+local lists = require "tidegate.lists"
+local overlap = require "tidegate.overlap"
 local pool = require "tidegate.pool"
+local quic = require "tidegate.quic"
+local settings = require "tidegate.settings"
 
 local desired = {}
 
-local FEATURES = { v4 = 1, v6 = 2, nat = 4 }
+local FEATURES = controller.features()
 
 --- Something that notes problems at the line of a declaration.
 local function notes(gen, declaration)
@@ -97,6 +103,14 @@ local function same_family_vip(vips, backend)
   end
 end
 
+--- Modes that carry a VIP's packets in others, to backends of either family.
+local TUNNELS = { ipip = true, gue = true }
+
+--- The first VIP that a backend serves, if it can in this mode: one of its own family rather than another.
+local function vip_of(mode, vips, backend)
+  return same_family_vip(vips, backend) or TUNNELS[mode] and vips[1] or nil
+end
+
 --- The list behind `backends =`: a pool's or the service's own, and the check that goes with it. nil:
 --- what is wrong with it is noted.
 local function resolve_list(gen, declaration, value, note)
@@ -109,7 +123,7 @@ local function resolve_list(gen, declaration, value, note)
   end
 end
 
---- A pool's backends of a family that the service has no VIP of are other services'.
+--- A pool's backends that can serve none of the service's VIPs are other services'.
 local function add_list(gen, declaration, result, value, backup, note)
   local list, pool_check = resolve_list(gen, declaration, value, note)
   for _, entry in ipairs(list or {}) do
@@ -118,7 +132,7 @@ local function add_list(gen, declaration, result, value, backup, note)
     backend.check = backend.check or declaration.check or pool_check
     if find(result, backend.name) then
       note("service %q: backend %s is listed twice", declaration.name, backend.name)
-    elseif not pool.is(value) or same_family_vip(declaration.vip, backend) then
+    elseif not pool.is(value) or vip_of(declaration.mode, declaration.vip, backend) then
       result[#result + 1] = backend
     end
   end
@@ -153,11 +167,17 @@ end
 
 -- Rules --------------------------------------------------------------------------------------------
 
+local function serves(spec, backend, vip)
+  return backend.family == vip.family or TUNNELS[spec.mode]
+end
+
 local function check_vips(spec, note)
   for _, vip in ipairs(spec.vips) do
     local any = false
-    for _, backend in ipairs(spec.backends) do any = any or backend.family == vip.family end
-    if not any then
+    for _, backend in ipairs(spec.backends) do any = any or serves(spec, backend, vip) end
+    if not any and TUNNELS[spec.mode] then
+      note("service %q: VIP %s has no backend", spec.name, address.format_vip(vip))
+    elseif not any then
       note("service %q: VIP %s has no backend of its own family (IPv%d)",
         spec.name, address.format_vip(vip), vip.family)
     end
@@ -165,27 +185,44 @@ local function check_vips(spec, note)
 end
 
 local function check_family(spec, backend, note)
-  if not same_family_vip(spec.vips, backend) then
+  if not vip_of(spec.mode, spec.vips, backend) then
     note("service %q: backend %s is IPv%d, but the service has no IPv%d VIP",
       spec.name, backend.name, backend.family, backend.family)
   end
 end
 
 local function check_port(spec, backend, note)
-  if spec.mode == "nat" or not backend.port then return end
+  if not backend.port then return end
   for _, vip in ipairs(spec.vips) do
-    if backend.family == vip.family and backend.port ~= vip.port then
+    if serves(spec, backend, vip) and vip.last then
+      return note(
+        "service %q: backend %s: VIP %s is a range, whose ports stay as they are: a backend has none of its own",
+        spec.name, backend.name, address.format_vip(vip))
+    elseif spec.mode ~= "nat" and serves(spec, backend, vip) and backend.port ~= vip.port then
       return note("service %q: backend %s: %s can't change the port, so it is the VIP's (%d); only nat can",
         spec.name, backend.name, spec.mode, vip.port)
     end
   end
 end
 
+--- A check asks the port of the service's first VIP, unless it or the backend names one.
+local function check_check_ports(spec, note)
+  for _, backend in ipairs(spec.backends) do
+    local vip = vip_of(spec.mode, spec.vips, backend)
+    if vip and backend.check_options and not backend.check then
+      return note("service %q: the check of backend %s needs a port ({ %q, port = … }): VIP %s is a range",
+        spec.name, backend.name, backend.check_options[1], address.format_vip(vip))
+    end
+  end
+end
+
 local function check_backends(spec, note)
+  quic.give_ids(spec, TUNNELS[spec.mode], note)
   for _, backend in ipairs(spec.backends) do
     check_family(spec, backend, note)
     check_port(spec, backend, note)
   end
+  check_check_ports(spec, note)
 end
 
 local function check_defined(known, spec, note)
@@ -198,41 +235,6 @@ local function check_defined(known, spec, note)
   end
 end
 
---- In nat, the endpoints that answer for a VIP: an endpoint can't answer for two.
-local function check_endpoints(spec, vip, endpoints, note)
-  local text = address.format_vip(vip)
-  for _, backend in ipairs(spec.backends) do
-    if backend.family == vip.family then
-      local endpoint = address.format(backend.addr, backend.port or vip.port) .. "/" .. vip.proto
-      local taken = endpoints[endpoint]
-      if taken then
-        note("service %q: in nat the backend %s answers for VIP %s of service %q already (%s), so not for %s too",
-          spec.name, endpoint, taken.text, taken.spec.name, taken.spec.position, text)
-      end
-      endpoints[endpoint] = taken or { text = text, spec = spec }
-    end
-  end
-end
-
---- Two services can't have one VIP, nor one endpoint in nat. `notes_of(spec)` is who is told.
-local function check_conflicts(services, notes_of)
-  local vips, endpoints = {}, {}
-  for _, name in ipairs(desired.names(services)) do
-    local spec = services[name]
-    for _, vip in ipairs(spec.vips) do
-      local text = address.format_vip(vip)
-      local other = vips[text]
-      if other then
-        notes_of(spec)("service %q: VIP %s belongs to service %q already (%s)",
-          name, text, other.name, other.position)
-      elseif spec.mode == "nat" then
-        check_endpoints(spec, vip, endpoints, notes_of(spec))
-      end
-      vips[text] = other or spec
-    end
-  end
-end
-
 --- Why a service that gets one more backend can't be; nil if it can. `services` are the others.
 function desired.refusal(spec, services)
   local first
@@ -241,27 +243,36 @@ function desired.refusal(spec, services)
   check_defined(check.definitions(), spec, note)
   local all = copy(services)
   all[spec.name] = spec
-  check_conflicts(all, function() return note end)
+  overlap.check(all, desired.names(all), function() return note end)
   return first
 end
 
 -- The whole ----------------------------------------------------------------------------------------
 
+--- Do services of these features carry packets in others?
+function desired.tunnels(features)
+  return features & (FEATURES.ipip | FEATURES.gue) ~= 0
+end
+
 --- The features that services need of the program, as bits.
 function desired.features(services)
   local features = 0
   for _, spec in pairs(services) do
-    if spec.mode == "nat" then features = features | FEATURES.nat end
-    for _, vip in ipairs(spec.vips) do features = features | FEATURES["v" .. vip.family] end
+    if spec.quic then features = features | FEATURES.quic end
+    features = features | (FEATURES[spec.mode] or 0) -- l2dsr is no feature
+    for _, vip in ipairs(spec.vips) do
+      features = features | FEATURES["v" .. vip.family] | (vip.last and FEATURES.ranges or 0)
+    end
   end
   return features
 end
 
 --- Turns a backend's check options into what the controller asks.
-local function with_check(backend, options, vips)
+local function with_check(backend, options, spec)
   options = backend.check or options
-  local vip = same_family_vip(vips, backend)
-  backend.check = options and vip and check.spec(options, backend, backend.port or vip.port) or nil
+  local vip = vip_of(spec.mode, spec.vips, backend)
+  local port = vip and (backend.port or not vip.last and vip.port or options and options.port)
+  backend.check = options and port and check.spec(options, backend, port) or nil
   backend.check_options = options
   return backend
 end
@@ -270,7 +281,7 @@ end
 function desired.adopt_check(spec, backend)
   local options
   for _, other in ipairs(spec.backends) do options = options or other.check_options end
-  return with_check(backend, options, spec.vips)
+  return with_check(backend, options, spec)
 end
 
 local function resolve_service(gen, declaration, admins)
@@ -282,13 +293,14 @@ local function resolve_service(gen, declaration, admins)
   local spec = {
     name = declaration.name, mode = declaration.mode, fail = declaration.fail == "pass" and "pass" or "drop",
     slots = declaration.slots or 0, vips = declaration.vip, backends = backends, drain = declaration.drain,
+    affinity = declaration.affinity, quic = declaration.quic,
     position = declaration.position,
   }
   local options = declaration.check
   for _, backend in ipairs(backends) do options = options or backend.check end
   for _, backend in ipairs(backends) do
     backend.admin = admins[backend.name] and admins[backend.name].admin or backend.admin or "ready"
-    with_check(backend, options, spec.vips)
+    with_check(backend, options, spec)
   end
   check_vips(spec, note)
   check_backends(spec, note)
@@ -318,7 +330,7 @@ function desired.resolve(gen, admins)
   for _, name in ipairs(desired.names(list)) do
     services[name] = resolve_service(gen, list[name], admins[name] or {})
   end
-  check_conflicts(services, function(spec) return notes(gen, spec) end)
+  overlap.check(services, desired.names(services), function(spec) return notes(gen, spec) end)
   for name, declaration in pairs(declared(gen, "port")) do
     if declaration.xdp ~= "off" then
       ports[name] = {
@@ -326,7 +338,11 @@ function desired.resolve(gen, admins)
       }
     end
   end
-  return { services = services, ports = ports, features = desired.features(services) }
+  local draft = lists.draft(gen)
+  return {
+    services = services, ports = ports, lists = draft, features = desired.features(services) | draft:features(),
+    tunnel = settings.tunnel(gen),
+  }
 end
 
 return desired

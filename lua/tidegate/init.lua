@@ -14,13 +14,16 @@ local modules = {
   prog = "tidegate.prog",
 }
 
---- … or a function of one.
+--- … or a function or an object of one.
 local functions = {
+  allow = { "tidegate.deny", "allow" },
+  deny = { "tidegate.deny", "deny" },
   instance = { "tidegate.settings", "declare" },
   on = { "tidegate.event", "on" },
   pool = { "tidegate.pool", "declare" },
   port = { "tidegate.port", "declare" },
   service = { "tidegate.service", "declare" },
+  trace = { "tidegate.trace", "run" },
 }
 
 --- tg.KINDs.NAME is a handle of what has that name; pairs goes through those that are declared.
@@ -71,7 +74,8 @@ local function collection(kind)
 end
 
 if os.getenv "TIDEGATE_TEST_HOOKS" == "1" then
-  tg._test = { hang = require "tidegate.core.host".hang }     -- tests of what a script can do wrong in C
+  -- what a script can do wrong in C, and a clock for benchmarks
+  tg._test = { hang = require "tidegate.core.host".hang, now = task.now }
 end
 
 return setmetatable(tg, {

@@ -4,6 +4,8 @@
 
 local address = require "tidegate.address"
 local desired = require "tidegate.desired"
+local lists = require "tidegate.lists"
+local quic = require "tidegate.quic"
 
 local plan = {}
 
@@ -43,6 +45,9 @@ local function diff_backends(self, name, was, now)
       if a.admin ~= b.admin then
         self:note("~", "backend", name .. "/" .. key, ("admin %s -> %s"):format(a.admin, b.admin))
       end
+      if now.quic and a.quic_id and a.quic_id ~= b.quic_id then
+        self:note("~", "backend", name .. "/" .. key, ("QUIC server ID %d -> %d"):format(a.quic_id, b.quic_id))
+      end
       if (a.backup or false) ~= (b.backup or false) then
         self:note("~", "backend", name .. "/" .. key, b.backup and "becomes a backup" or "is no backup any more")
       end
@@ -78,10 +83,14 @@ local function diff_services(self, was, now)
     if not a then
       self:note("+", "service", name, describe(b))
     else
-      for _, field in ipairs { "mode", "fail", "slots", "drain" } do
+      for _, field in ipairs { "mode", "fail", "slots", "drain", "affinity" } do
         if a[field] ~= b[field] and a[field] ~= nil then
           self:note("~", "service", name, ("%s %s -> %s"):format(field, a[field], b[field]))
         end
+      end
+      local before, after = quic.describe(a.quic), quic.describe(b.quic)
+      if before ~= after then
+        self:note("~", "service", name, ("quic %s -> %s"):format(before, after))
       end
       diff_vips(self, name, a, b)
       diff_backends(self, name, a, b)
@@ -105,11 +114,46 @@ local function diff_ports(self, was, now)
   end
 end
 
---- Compares two states; `acts` are what would be done once, after the commit.
+local function tunnel_text(tunnel)
+  return ("source %s/%d %s/%d, gue port %d"):format(tunnel.source4.addr, tunnel.source4.length, tunnel.source6.addr,
+    tunnel.source6.length, tunnel.gue_port)
+end
+
+local function diff_tunnel(self, was, now)
+  if not was.tunnel or not now.tunnel or not desired.tunnels(was.features & now.features) then return end
+  local old, new = tunnel_text(was.tunnel), tunnel_text(now.tunnel)
+  if old ~= new then self:note("~", "instance", "tunnel", ("%s -> %s"):format(old, new)) end
+end
+
+local function note_list(self, list)
+  local name = ("%s %s"):format(list.verdict, list.name)
+  local parts = {}
+  local function part(count, text)
+    if count > 0 then parts[#parts + 1] = ("%d %s"):format(count, text) end
+  end
+  part(list.added, "added")
+  part(list.removed, "removed")
+  part(list.changed, "changed")
+  part(list.absorbed, "of an operator's are the file's now")
+  if list.declared_anew then parts[#parts + 1] = "what the files say counts again, not what replaced it" end
+  if #parts == 0 then return end
+  local op = list.before == 0 and "+" or list.after == 0 and "-" or "~"
+  self:note(op, "list", name, ("%s (%d prefixes)"):format(table.concat(parts, ", "), list.after))
+end
+
+local function diff_lists(self, draft)
+  local plans = assert(lists.plan(draft))
+  table.sort(plans, function(a, b) return a.name < b.name end)
+  for _, list in ipairs(plans) do note_list(self, list) end
+end
+
+--- Compares two states, and waits for it; `acts` are what would be done once, after the commit.
 function plan.new(was, now, acts)
   local self = setmetatable({ changes = {}, acts = {} }, meta)
   diff_services(self, was.services, now.services)
   diff_ports(self, was.ports, now.ports)
+  diff_tunnel(self, was, now)
+  diff_lists(self, now.lists)
   for i, act in ipairs(acts or {}) do self.acts[i] = { text = act.text, position = act.position } end
   return self
 end

@@ -6,6 +6,7 @@ local address = require "tidegate.address"
 local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
+local lists = require "tidegate.lists"
 local lock = require "tidegate.lock"
 local log = require "tidegate.log"
 local task = require "tidegate.task"
@@ -14,6 +15,7 @@ local running = {
   services = {},      -- name → spec (desired.lua)
   ports = {},         -- name → { name, xdp, optional, ifindex, mode, why }
   features = 0,       -- that the program has
+  tunnel = nil,       -- what ipip and gue put around a packet (settings.lua)
   admins = {},        -- service → backend → { admin, reason, expires }: the operator's, kept over reloads
   attach = true,      -- false: run --no-attach
 }
@@ -29,21 +31,26 @@ local function list_of(services)
   return list
 end
 
+local function adopt_backend(spec, backend)
+  local name = address.format(backend.addr, backend.port)
+  spec.backends[#spec.backends + 1] = {
+    name = name, addr = backend.addr, port = backend.port, weight = backend.weight, admin = backend.admin,
+    backup = backend.backup or nil, quic_id = backend.quic_id,
+  }
+  if backend.admin ~= "ready" then
+    running.admins[spec.name] = running.admins[spec.name] or {}
+    running.admins[spec.name][name] = { admin = backend.admin }
+  end
+end
+
 --- A service's state from the controller's own report: for what an earlier daemon left running.
 local function adopt_service(status)
   local spec = {
     name = status.name, mode = status.mode, fail = status.fail, slots = status.slots, vips = status.vips,
-    backends = {}, adopted = true, position = "adopted",
+    quic = status.quic, affinity = status.affinity, backends = {}, adopted = true, position = "adopted",
   }
-  for i, backend in ipairs(status.backends) do
-    spec.backends[i] = {
-      name = address.format(backend.addr, backend.port), addr = backend.addr, port = backend.port,
-      weight = backend.weight, admin = backend.admin, backup = backend.backup or nil,
-    }
-    if backend.admin ~= "ready" then
-      running.admins[status.name] = running.admins[status.name] or {}
-      running.admins[status.name][spec.backends[i].name] = { admin = backend.admin }
-    end
+  for _, backend in ipairs(status.backends) do
+    if not backend.leaves then adopt_backend(spec, backend) end
   end
   return spec
 end
@@ -88,19 +95,16 @@ local function remember_admin(name, change)
   end)
 end
 
---- Drains a backend and removes it when its time is over, unless somebody made it ready again.
-local function drain_then_remove(name, change, seconds)
-  local ok, message, code = running.change(name, { op = "admin", name = change.name, admin = "drain" })
-  if not ok then return nil, message, code end
-  local entry = running.admins[name][change.name]
-  task.start({ name = ("drain of %s/%s"):format(name, change.name), owner = task.root() }, function()
-    task.sleep(seconds)
-    if (running.admins[name] or {})[change.name] == entry then
-      running.change(name, { op = "remove", name = change.name, now = true })
-      running.admins[name][change.name] = nil
+--- The backend of that name, declared or leaving (the controller has that one still); or nil.
+local function named_backend(spec, name)
+  for _, backend in ipairs(spec.backends) do
+    if backend.name == name then return backend end
+  end
+  for _, service in ipairs(assert(task.await(controller.status))) do
+    for _, backend in ipairs(service.name == spec.name and service.backends or {}) do
+      if backend.leaves and address.format(backend.addr, backend.port) == name then return backend, true end
     end
-  end)
-  return true
+  end
 end
 
 --- Why l2dsr can't deliver to a backend: only a neighbour's MAC can be addressed. nil: it can.
@@ -119,14 +123,21 @@ local function changed(spec, change)
     added.admin = added.admin or "ready"
     desired.adopt_check(spec, added)
   end
-  local ok, message, code = desired.change(fresh.backends, change)
+  local gone, leaves
+  if change.op == "remove" and change.now then
+    gone, leaves = named_backend(spec, change.name)
+    fresh.cut = gone and { addr = gone.addr, port = gone.port }
+  end
+  local ok, message, code = leaves, nil, nil
+  if not ok then ok, message, code = desired.change(fresh.backends, change) end
   if not ok then return nil, ("service %q: %s"):format(spec.name, message), code end
   message = added and (desired.refusal(fresh, running.services) or running.refuses_route(spec, added))
   if message then return nil, message, "EINVAL" end
   return fresh
 end
 
-local function change_locked(name, change)
+--- Changes a service that runs (see desired.change). true, or nil, why, code.
+function running.change(name, change)
   local turn <close> = running.lock:take()
   local spec = running.services[name]
   if not spec then return nil, ("there is no service %q"):format(name), "ENOENT" end
@@ -135,20 +146,12 @@ local function change_locked(name, change)
   local ok
   ok, message, code = task.await(controller.apply, { fresh }, true)
   if not ok then return nil, message, code end
+  fresh.cut = nil
   running.services[name] = fresh
   if change.op == "add" then check.follow(change.backend.check) end
   if change.op == "admin" then remember_admin(name, change) end
   if change.op == "remove" and running.admins[name] then running.admins[name][change.name] = nil end
   return true
-end
-
---- Changes a service that runs (see desired.change). true, or nil, why, code.
-function running.change(name, change)
-  local spec = running.services[name]
-  if change.op == "remove" and not change.now and spec and spec.drain and spec.drain > 0 then
-    return drain_then_remove(name, change, spec.drain)
-  end
-  return change_locked(name, change)
 end
 
 --- Adds what the controller does not know of the backends, and orders them by address.
@@ -160,6 +163,7 @@ local function complete(service)
   for _, backend in ipairs(service.backends) do
     backend.name = address.format(backend.addr, backend.port)
     backend.reason = (admins[backend.name] or {}).reason or reasons[backend.name] or backend.reason
+    if backend.leaves then backend.reason = "removed" end
     backend.source = "file"
   end
   table.sort(service.backends, function(a, b) return a.name < b.name end)
@@ -180,11 +184,11 @@ function running.backends(name)
   return service.backends
 end
 
---- The backend of a flow from a client's endpoint, or nil, why, code.
-function running.lookup(name, client)
-  local addr, port, code = task.await(controller.lookup, name, client.addr, client.port, client.proto or "any")
-  if not addr then return nil, port, code end
-  return address.format(addr, port)
+--- The backend of a flow, { client =, port =, vip =, vip_port =, proto = }, or nil, why, code.
+function running.lookup(name, flow)
+  local addr, port, fresh, fresh_port = task.await(controller.lookup, name, flow)
+  if not addr then return nil, port, fresh end
+  return address.format(addr, port), fresh and address.format(fresh, fresh_port)
 end
 
 -- Ports --------------------------------------------------------------------------------------------
@@ -265,7 +269,19 @@ local function specialise(features)
   local ok, message, code = task.await(controller.specialise, features)
   if not ok then return nil, message, code end
   running.features = features
-  return true
+  return lists.open()
+end
+
+--- Lets the program know what these features are; the caller holds the lock. true, or nil, why, code.
+function running.need(features)
+  return specialise(running.features | features)
+end
+
+--- The outer header of ipip and gue, where the program knows them.
+local function set_tunnel(tunnel)
+  if not tunnel or not desired.tunnels(running.features) then return end
+  controller.tunnel(tunnel.source4.addr, tunnel.source4.length, tunnel.source6.addr, tunnel.source6.length,
+    tunnel.gue_port)
 end
 
 --- Forgets the operator's drains of backends that are gone.
@@ -282,25 +298,39 @@ local function drop_admins()
   end
 end
 
+local function undo_lists()
+  local ok, message = lists.undo()
+  if not ok then log.error("the lists can't be what they were: %s", message) end
+end
+
 --- Puts a desired state in force: what can fail first (the program, ports), then services, whose rings
 --- are made before anything of them changes. On failure what was stays, and the result is nil, why, code.
 --- The caller holds the lock.
 function running.commit(state)
-  local ok, message, code = specialise(running.features | state.features)
+  local wanted = state.features | lists.kept_features()
+  local ok, message, code = specialise(running.features | wanted)
   if not ok then return nil, message, code end
   local attached
   attached, message, code = attach_all(state.ports)
   if not attached then return nil, message, code end
-  ok, message, code = task.await(controller.apply, list_of(state.services), false)
+  set_tunnel(state.tunnel)
+  ok, message, code = lists.commit(state.lists)
+  if ok then
+    ok, message, code = task.await(controller.apply, list_of(state.services), false)
+    if not ok then undo_lists() end
+  end
   if not ok then
+    set_tunnel(running.tunnel)
     attach_again(attached)
     return nil, message, code
   end
+  lists.keep()
   detach_others(state.ports)
-  running.services, running.ports = state.services, state.ports
+  running.services, running.ports, running.tunnel = state.services, state.ports, state.tunnel
   drop_admins()
-  ok, message = specialise(state.features)
+  ok, message = specialise(wanted)
   if not ok then log.error("the program keeps features that nothing uses: %s", message) end
+  lists.release()
   return true
 end
 

@@ -11,6 +11,7 @@ local generation = require "tidegate.generation"
 local maglev = require "tidegate.core.maglev"
 local misuse = require "tidegate.misuse"
 local pool = require "tidegate.pool"
+local quic = require "tidegate.quic"
 local running = require "tidegate.running"
 local schema = require "tidegate.schema"
 local task = require "tidegate.task"
@@ -21,7 +22,7 @@ local function vip(what, value)
   if type(value) ~= "string" then
     misuse("%s: %s given, \"ADDRESS:PORT/tcp\" or \"…/udp\" expected", what, schema.show(value))
   end
-  local endpoint, problem = address.parse(value)
+  local endpoint, problem = address.parse_vip(value)
   if not endpoint then misuse("VIP %q: %s", value, problem) end
   if not endpoint.port then misuse("VIP %q: the port is missing (\"%s:80/tcp\")", value, value) end
   endpoint.proto = endpoint.proto or "tcp"
@@ -54,17 +55,12 @@ local function backends(what, value)
   return backend.list(what, value)
 end
 
-local function mode(what, value)
-  if value == "ipip" or value == "gue" then
-    misuse("%s: %q is not in this version (allowed: nat, l2dsr)", what, value)
-  end
-  return schema.one_of { "nat", "l2dsr" } (what, value)
-end
-
 local options = schema.table {
-  name = schema.required(schema.name), mode = mode, vip = schema.required(vips),
+  name = schema.required(schema.name), vip = schema.required(vips),
+  mode = schema.one_of { "nat", "l2dsr", "ipip", "gue" },
   backends = schema.required(backends), check = check.options, drain = schema.seconds(0, 86400 * 30),
   fail = schema.one_of { "drop", "pass", "backup" }, backup = backends, slots = slots,
+  affinity = schema.one_of { "none", "flow", "strict", "source" }, quic = quic.options,
 }
 
 ---@class tidegate.Service
@@ -80,7 +76,7 @@ function service.declare(given)
   local declaration = generation.declare("service", name, function()
     local checked = options("tg.service", given)
     checked.mode, checked.fail = checked.mode or "nat", checked.fail or "drop"
-    checked.drain = checked.drain or 300
+    checked.drain, checked.affinity = checked.drain or 300, checked.affinity or "none"
     if checked.fail == "backup" and not checked.backup then
       misuse("tg.service %q: fail = \"backup\" needs backup = { … }", checked.name)
     end
@@ -124,7 +120,7 @@ function Service:add(value)
   return apply(self, { op = "add", backend = backend.read("add", value) })
 end
 
---- Removes a backend: drains it, then forgets it; `{ now = true }` at once.
+--- Removes a backend: drains it, then forgets it; `{ now = true }` at once, also one that drains already.
 function Service:remove(addr, given)
   local chosen = schema.table { now = schema.boolean } ("remove", given or {})
   return apply(self, { op = "remove", name = backend.parse("remove", addr).name, now = chosen.now })
@@ -178,12 +174,27 @@ function Service:backends()
   return declaration.broken and {} or desired.declared_backends(gen, declaration)
 end
 
---- The backend that a flow from this client ("192.0.2.7:40000", "…/udp") goes to, or nil and why.
-function Service:lookup(client)
-  local endpoint, problem = address.parse(tostring(client))
-  if not endpoint then misuse("lookup: %q: %s", tostring(client), problem) end
-  if not endpoint.port then misuse("lookup: %q: the client's port is missing", client) end
-  return running.lookup(self.name, endpoint)
+local function read_endpoint(what, text)
+  local endpoint, problem = address.parse(tostring(text))
+  if not endpoint then misuse("%s: %q: %s", what, tostring(text), problem) end
+  return endpoint
+end
+
+local lookup_options = schema.table {
+  vip = read_endpoint, port = schema.integer(1, 65535), proto = schema.one_of { "tcp", "udp" },
+}
+
+--- The backend that a flow from this client ("192.0.2.7:40000", "…/udp") goes to, or nil and why. Which
+--- of the service's VIPs it is for: the first that is as `vip` (an address, or "198.51.100.10:8042/tcp"),
+--- `port` and `proto` say.
+function Service:lookup(client, given)
+  local from, to = read_endpoint("lookup", client), lookup_options("lookup", given or {})
+  if not from.port then misuse("lookup: %q: the client's port is missing", client) end
+  local named = to.vip or {}
+  return running.lookup(self.name, {
+    client = from.addr, port = from.port, vip = named.addr, vip_port = to.port or named.port,
+    proto = to.proto or named.proto or from.proto,
+  })
 end
 
 function meta:__tostring()

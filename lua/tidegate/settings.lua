@@ -1,20 +1,66 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- tg.instance: settings of the whole instance.
 
+local controller = require "tidegate.core.controller"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local log = require "tidegate.log"
 local maglev = require "tidegate.core.maglev"
 local misuse = require "tidegate.misuse"
 local schema = require "tidegate.schema"
+local ip = require("tidegate.packet.addr").ip
+local task = require "tidegate.task"
 
 local settings = {}
 
 local MEMORY = 64 << 20
 
+local TUNNEL = {
+  source4 = { addr = "172.16.0.0", length = 16 }, source6 = { addr = "100::", length = 64 }, gue_port = 6080,
+}
+
+--- Are all bits of the address beyond the first `length` zero?
+local function ends_there(parsed, length)
+  for i = 1, #parsed.bytes do
+    local kept = math.max(0, math.min(8, length - (i - 1) * 8))
+    if parsed.bytes:byte(i) & 0xff >> kept ~= 0 then return false end
+  end
+  return true
+end
+
+--- A prefix, "172.16.0.0/16" or one address: { addr, family, length }.
+local function prefix(what, value)
+  if type(value) ~= "string" then
+    misuse("%s: %s given, a prefix (\"172.16.0.0/16\") or an address expected", what, schema.show(value))
+  end
+  local text, length = value:match "^([^/]*)/?(%d*)$"
+  local parsed = text and ip(text)
+  if not parsed then misuse("%s: %q is no prefix", what, value) end
+  local bits = parsed.family == 4 and 32 or 128
+  length = tonumber(length) or bits
+  if length > bits then misuse("%s: %q: a length of at most %d allowed", what, value, bits) end
+  if not ends_there(parsed, length) then misuse("%s: %q has bits set beyond its length", what, value) end
+  return { addr = parsed.text, family = parsed.family, length = length }
+end
+
+--- One prefix, or one of each family.
+local function sources(what, value)
+  local found = {}
+  for _, text in ipairs(type(value) == "table" and value or { value }) do
+    local source = prefix(what, text)
+    if found[source.family] then misuse("%s: one prefix of each family expected", what) end
+    found[source.family] = source
+  end
+  return found
+end
+
+local tunnel_options = schema.table { source = sources, gue_port = schema.integer(1, 65535) }
+
 local options = schema.table {
+  tunnel = tunnel_options,
   memory = schema.bytes(16 << 20, 16 << 30),
   log = schema.one_of { "debug", "info", "warn", "error" },
+  flows = schema.integer(64, 1 << 28), idle = schema.seconds(3, 86400), client_flows = schema.integer(1, (1 << 32) - 1),
   seed = function(what, value)
     if type(value) ~= "string" or #value < 8 then
       misuse("%s: a secret of at least 8 characters expected, shared by the nodes of a cluster", what)
@@ -23,8 +69,12 @@ local options = schema.table {
   end,
 }
 
---- Declares `memory` (the VM's cap), `log` (the lowest level that is logged) and `seed` (the key of the
---- flow hash; the same on all nodes that serve the same VIPs; in force when an instance is first loaded).
+--- Declares `memory` (the VM's cap), `log` (the lowest level that is logged), `seed` (the key of the
+--- flow hash; the same on all nodes that serve the same VIPs; in force when an instance is first loaded)
+--- and `tunnel` (the outer header of ipip and gue: `source`, a prefix of each family, and `gue_port`).
+--- Of flows that need an entry: how many there is room for (`flows`, when an instance is first loaded), after
+--- how many silent seconds one is forgotten (`idle`), and how many a client may have entered in a thirtieth
+--- of that (`client_flows`).
 function settings.declare(given)
   generation.declare("instance", "instance", function() return options("tg.instance", given) end)
 end
@@ -37,6 +87,27 @@ end
 function settings.seed(gen)
   local seed = declared(gen).seed
   return seed and maglev.key(seed .. "0") .. maglev.key(seed .. "1")
+end
+
+--- What ipip and gue put around a packet: { source4 = { addr, length }, source6, gue_port }.
+function settings.tunnel(gen)
+  local given = declared(gen).tunnel or {}
+  local source = given.source or {}
+  return {
+    source4 = source[4] or TUNNEL.source4, source6 = source[6] or TUNNEL.source6,
+    gue_port = given.gue_port or TUNNEL.gue_port,
+  }
+end
+
+--- How many flows there shall be room for, or nil.
+function settings.flows(gen)
+  return declared(gen).flows
+end
+
+--- Tells the balancer how long flows are remembered; in a task.
+function settings.tune(gen)
+  local given = declared(gen)
+  return assert(task.await(controller.tune, given.idle or 0, given.client_flows or 0))
 end
 
 --- Puts the settings of a generation in force; without one, those that hold while files are first loaded.

@@ -8,6 +8,7 @@
 ---
 --- The instance is named after the process, and unloaded by close().
 local controller = require "tidegate.core.controller"
+local addrs = require "tidegate.packet.addr"
 local object = require "tests.helpers.object"
 local task = require "tidegate.task"
 
@@ -15,7 +16,7 @@ local balancer = {}
 balancer.__index = balancer
 
 balancer.refused = object.refused
-balancer.ALL = 7 -- IPv4, IPv6, nat
+balancer.ALL = 31 | 1 << 8 | 1 << 9 -- IPv4, IPv6, nat, ipip, gue, ranges, quic
 
 local PINS = "/sys/fs/bpf/tidegate/"
 
@@ -94,15 +95,27 @@ function balancer:entries(name, types)
   return all
 end
 
---- The backend of each slot of a pinned ring.
-function balancer:ring(index)
+--- The slots of a pinned ring: { word, … }, and a list of when each was seen to lead elsewhere.
+function balancer:words(index)
   local map <close> = assert(tg.map.open(("%s/rings/%d"):format(self.dir, index), { key = "u32", value = "u64" }))
-  local homes = {}
-  for slot, value in map:pairs() do
-    assert(value >> 32 == value & 0xffffffff, "a slot in transition")
-    homes[slot + 1] = value & 0xffffffff
-  end
-  return homes
+  local all, seen = {}, {}
+  for at, value in map:pairs() do all[at + 1] = value end
+  local size = #all * 8 // 9
+  for slot = 0, size - 1 do seen[slot + 1] = all[size + slot // 8 + 1] >> slot % 8 * 8 & 0xff end
+  return table.move(all, 1, size, 1, {}), seen
+end
+
+--- A slot's word, taken apart: home, next, since, late, moving (T = 1).
+function balancer.slot(word)
+  return { home = word & 0xffffffff, next = word >> 32 & 0x7fff, since = word >> 48 & 0xff,
+    late = word >> 62 & 1 == 1, moving = word < 0 }
+end
+
+--- The backend of each slot of a pinned ring; of one that moves, the one that it moves to.
+function balancer:ring(index)
+  local targets = self:words(index)
+  for slot, word in ipairs(targets) do targets[slot] = word >> 32 & 0x7fff end
+  return targets
 end
 
 --- Each backend in force by its index: { owner =, entry = }, as the maps have them.
@@ -124,6 +137,47 @@ local SIZES = {
   services = 80, backends = 64, backend_owners = 24, vips4 = 16, vips6 = 16, reverse4 = 16, reverse6 = 28,
 }
 local KEYS = { vips4 = 8, reverse4 = 8, vips6 = 20, reverse6 = 20 }
+
+local function text_of(entry)
+  local bytes = string.pack(">I4I4I4I4", table.unpack(entry.addr))
+  return addrs.ip_text(entry.flags & 1 == 1 and bytes or bytes:sub(1, 4))
+end
+
+--- Gives all backends a next hop behind the port that packets come in by, so that they can be sent to.
+function balancer:reach()
+  self.names = self.names or {}
+  local backends <close> = self:map "backends"
+  for index, found in pairs(self:owners()) do
+    local entry = found.entry
+    self.names[index] = text_of(entry)
+    local hop = { ifindex = 1, dmac = { 2, 0, 0, 0, index >> 8, index & 255 }, smac = { 2, 0, 0, 0, 0, 0 } }
+    entry.hop, entry.current = { hop, hop }, 0
+    assert(backends:set(index, entry))
+  end
+end
+
+--- The backend that the program in force sends a packet to, or what else it does with it.
+function balancer:send(p)
+  local program <close> = assert(tg.prog.open(self.dir .. "/program"))
+  local result = assert(program:run(type(p) == "string" and p or p:bytes()))
+  if result.retval ~= "tx" then return result.retval end
+  local high, low = result.data:byte(5, 6)
+  return self.names[high << 8 | low]
+end
+
+--- How long flows are remembered, and how many of a client are; see tg_balancer_tune.
+function balancer.tune(_, idle, newcomers)
+  assert(task.await(controller.tune, idle, newcomers or 0))
+end
+
+--- Waits until `probe` says true; fails with `what` if it doesn't for `seconds`.
+function balancer.wait_for(_, seconds, what, probe)
+  local deadline = task.now() + seconds
+  while not probe() do
+    if task.now() > deadline then error(what .. ": not within " .. seconds .. " s", 2) end
+    tg.sleep(0.02)
+  end
+end
 
 --- Waits until nothing changes of itself: next hops are known.
 function balancer:settle()
@@ -154,15 +208,16 @@ function balancer:dump()
   return table.concat(lines, "\n")
 end
 
---- Lists that apply takes, from texts: vip "198.51.100.10:80/tcp" and backend addresses.
+--- Lists that apply takes, from texts: vip "198.51.100.10:80/tcp" or "…:8000-8099/tcp", and backend addresses.
 function balancer.vip(text)
-  local addr, port, proto = text:match "^%[?(.-)%]?:(%d+)/(%a+)$"
-  return { addr = addr, port = tonumber(port), proto = proto }
+  local addr, port, last, proto = text:match "^%[?(.-)%]?:(%d+)%-?(%d*)/(%a+)$"
+  return { addr = addr, port = tonumber(port), last = tonumber(last), proto = proto }
 end
 
 --- { name, mode = "l2dsr", slots = 0, vips = { text … }, backends = { address or table … } }
 function balancer.declare(name, given)
   local service = { name = name, mode = given.mode or "l2dsr", fail = given.fail, slots = given.slots or 0,
+    quic = given.quic, drain = given.drain, affinity = given.affinity, cut = given.cut,
     vips = {}, backends = {} }
   for i, vip in ipairs(given.vips) do service.vips[i] = balancer.vip(vip) end
   for i, backend in ipairs(given.backends) do

@@ -34,6 +34,14 @@ function object.load(name)
   error(err, 2)
 end
 
+--- Fills an array of programs (its pin) with programs of this object, as a loader does.
+function object:enter_programs(map, names)
+  for i, name in ipairs(names) do
+    run(("bpftool map update pinned %s/%s key %d 0 0 0 value pinned %s/%s"):format(
+      self.maps, map, i - 1, self.progs, name))
+  end
+end
+
 --- A map without BTF, pinned among the object's: plain_map("m", "type hash key 4 value 8 entries 16").
 function object:plain_map(name, spec)
   run(("bpftool map create %s/%s %s name %s"):format(self.maps, name, spec, name))

@@ -8,14 +8,15 @@ local generation = require "tidegate.generation"
 
 local scripts = {}
 
---- Writes files (name → text) into a new directory; their paths, and what removes them.
+--- Writes files (name → text) into a new directory; the paths of the scripts, and what removes them all.
 function scripts.write(texts)
   local directory, paths = os.tmpname(), {}
   os.remove(directory)
   assert(os.execute("mkdir " .. directory))
   for name, text in pairs(texts) do
-    paths[#paths + 1] = directory .. "/" .. name
-    local file = assert(io.open(paths[#paths], "w"))
+    local path = directory .. "/" .. name
+    if name:find "%.lua$" then paths[#paths + 1] = path end
+    local file = assert(io.open(path, "w"))
     file:write(text)
     file:close()
   end

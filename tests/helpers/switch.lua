@@ -18,10 +18,11 @@ local packets = require "tests.helpers.packets"
 local switch = {}
 switch.__index = switch
 
-local MODES = { l2dsr = 0, nat = 1 }
+local MODES = { l2dsr = 0, nat = 1, ipip = 2, gue = 3 }
 local FAILS = { drop = 0, pass = 1 }
 local PROTOCOLS = { tcp = 6, udp = 17 }
 local LOCAL = 1 -- TG_ROUTE_LOCAL
+local ADDRESS = 0x10 -- TG_VIP_ADDRESS
 
 --- Why there can be none here, or nil.
 switch.refused = object.refused
@@ -69,6 +70,7 @@ end
 function switch.new()
   local self = setmetatable({ object = object.load "bpf/xdp", opened = {}, rings = 0 }, switch)
   self.hashes = switch.indexed and {} or nil
+  self.object:enter_programs("rare_programs", { "tidegate_rare4", "tidegate_rare6" })
   self.reasons = reason_names()
   self.program_path = self.object.progs .. "/tidegate_xdp"
   self.program = assert(tg.prog.open(self.program_path))
@@ -92,27 +94,59 @@ function switch:backend(index, given)
   assert(self:map("backends"):set(index, value))
 end
 
---- A ring of these backends' indexes, one a slot: its index in `rings`.
+--- The outer header of ipip and gue: source4 = "172.16.0.0", vary4 = 0xffff, source6 = "100::", vary6 = 0xffffffff,
+--- gue_port = 6080. Without it, that of an empty table: all zero.
+function switch:tunnel(given)
+  local _, source4 = words_of(given.source4 or "172.16.0.0")
+  local _, source6 = words_of(given.source6 or "100::")
+  assert(self:map("tunnels"):set(0, {
+    source4 = source4[1], source6 = source6, vary4 = given.vary4 or 0xffff, vary6 = given.vary6 or 0xffffffff,
+    gue_port = given.gue_port or 6080,
+  }))
+end
+
+--- A ring of these backends' indexes, one a slot, { home, next } where it moves: its index in `rings`.
 function switch:ring(slots)
   local name = "ring" .. self.rings
   local path = self.object:plain_map(name,
-    ("type array key 4 value 8 entries %d flags 0x1400"):format(#slots)) -- BPF_F_MMAPABLE | BPF_F_INNER_MAP
+    ("type array key 4 value 8 entries %d flags 0x1400"):format(#slots + #slots // 8 + 1)) -- MMAPABLE | INNER_MAP
   local ring <close> = assert(tg.map.open(path, { key = "u32", value = "u64" }))
   local entries = {}
-  for i, home in ipairs(slots) do entries[i - 1] = home | home << 32 end
+  for i, slot in ipairs(slots) do
+    if type(slot) == "table" then
+      entries[i - 1] = slot[1] | slot[2] << 32 | 1 << 63
+    else
+      entries[i - 1] = slot | slot << 32
+    end
+  end
   assert(ring:batch_set(entries))
   assert(self:map("rings"):set(self.rings, ring))
   self.rings = self.rings + 1
   return self.rings - 1
 end
 
+--- What vips4 says of a VIP that is declared like this.
+local function vip_value(self, given)
+  local value = { service = given.service or 0, mode = MODES[given.mode or "l2dsr"] }
+  value.fail, value.flags = FAILS[given.fail or "drop"], given.flags or 0
+  value.slots = given.ring and #given.ring or 7
+  value.ring = given.ring and self:ring(given.ring) or 4095
+  return value
+end
+
 --- A VIP: ring (a list of backends; false for none at all), service = 0, mode = "l2dsr", fail = "drop".
 function switch:vip(text, given)
   local key, family = endpoint(text)
-  local value = { service = given.service or 0, mode = MODES[given.mode or "l2dsr"] }
-  value.fail = FAILS[given.fail or "drop"]
-  value.slots = given.ring and #given.ring or 7
-  value.ring = given.ring and self:ring(given.ring) or 4095
+  local value = vip_value(self, given)
+  assert(self:map("vips" .. family):set(key, value))
+  self:enter(family == "4" and 1 or 2, key, { vip = value })
+  self:address(key, family)
+end
+
+--- The entry that says that an address has VIPs.
+function switch:address(key, family)
+  local value = { service = 4096, flags = ADDRESS }
+  key = packets.with(key, { port = 0, proto = 0 })
   assert(self:map("vips" .. family):set(key, value))
   self:enter(family == "4" and 1 or 2, key, { vip = value })
 end
@@ -132,9 +166,8 @@ local function key_words(key)
   return type(key.addr) == "table" and key.addr or { key.addr, 0, 0, 0 }
 end
 
---- The hash of an endpoint in the index, written anew here as flow_hash.h has it.
-local function index_hash(kind, key)
-  local port = string.unpack("<I2", string.pack(">I2", key.port))
+--- The hash of an endpoint in the index, written anew here as flow_hash.h has it. `port` as it lies in packets.
+local function endpoint_hash(kind, key, port)
   local word = port | key.proto << 16 | kind << 24
   local low, high = string.unpack("<I8I8", string.pack(">I4I4I4I4", table.unpack(key_words(key))))
   local x
@@ -145,6 +178,10 @@ local function index_hash(kind, key)
   end
   x = (x ~ x >> 32) * 0xd6e8feb86659fd93
   return x ~ x >> 32
+end
+
+local function index_hash(kind, key)
+  return endpoint_hash(kind, key, string.unpack("<I2", string.pack(">I2", key.port)))
 end
 
 --- Writes the lines of an index that has these hashes, by number.
@@ -172,6 +209,70 @@ function switch:enter(kind, key, value)
   assert(self:map("endpoints"):set(at, entry))
   write_lines(self:map "endpoint_lines", self.hashes, 4)
   self:map("clock"):set(0, { index_lines = 4 })
+end
+
+--- A service is QUIC: its layout { offset, length, mask, value } and its servers, { [id] = backend }.
+function switch:quic(service, layout, servers, v6)
+  assert(self:map("quic"):set(service, { offset = layout[1], length = layout[2], mask = layout[3], value = layout[4] }))
+  for id, backend in pairs(servers) do
+    assert(self:map("quic_servers"):set({ service = service, id = id, v6 = v6 and 1 or 0 }, backend))
+  end
+end
+
+--- "198.51.100.10:8000-8099/tcp" as the text of its first port, and its ports.
+local function range_of(text)
+  local head, first, last, tail = text:match "^(.*:)(%d+)%-(%d+)(/%a+)$"
+  return head .. first .. tail, { first = tonumber(first), last = tonumber(last) }
+end
+
+--- Adds an interval to this switch's table of ranges; write_ranges() puts them in force.
+local function add_range(self, kind, key, ports, value)
+  self.ranges = self.ranges or {}
+  table.insert(self.ranges, packets.with(value, {
+    addr = key_words(key), port = 0, proto = key.proto, kind = kind, ports = ports, declared = ports,
+  }))
+end
+
+--- A VIP of a range of ports that no other overlaps: "198.51.100.10:8000-8099/tcp"; else as vip().
+function switch:range(text, given)
+  local first, ports = range_of(text)
+  local key, family = endpoint(first)
+  add_range(self, family == "4" and 1 or 2, key, ports, { vip = given.value or vip_value(self, given) })
+end
+
+--- nat's way back from a range of a backend's ports to the same ones of the VIP's address.
+function switch:reverse_range(from, vip, given)
+  local first, ports = range_of(from)
+  local key, family = endpoint(first)
+  local _, words = words_of(vip)
+  add_range(self, family == "4" and 3 or 4, key, ports,
+    { reverse = { addr = words, service = given.service or 0, backend = given.backend } })
+end
+
+--- The table in one half (0 or 1) of TG_MAX_RANGES, with keys under this salt.
+function switch:write_ranges(half, salt)
+  local SIZE <const>, WINDOWS <const> = 16384, 4096 -- TG_MAX_RANGES, TG_RANGE_WINDOWS
+  for _, one in ipairs(self.ranges) do
+    one.key = endpoint_hash(one.kind, one, salt or 0) >> 1 & ~0xffff | one.ports.first
+  end
+  table.sort(self.ranges, function(a, b) return a.key < b.key end)
+  local of_half = { count = #self.ranges, salt = salt or 0 }
+  local keys, entries, windows = {}, {}, {}
+  for i = 1, half * SIZE do keys[i] = 0 end
+  for i = 1, (half + 1) * WINDOWS do windows[i] = { first = 0, count = 0, step = 0 } end
+  for i, one in ipairs(self.ranges) do
+    local window = windows[half * WINDOWS + (one.key >> 51) + 1]
+    if window.count == 0 then window.first = i - 1 end
+    window.count = window.count + 1
+    window.step = 1 << math.floor(math.log(window.count, 2))
+    keys[half * SIZE + i] = one.key
+    entries[half * SIZE + i - 1] = packets.with(one, { key = false })
+    entries[half * SIZE + i - 1].key = nil
+  end
+  assert(self:map("ranges"):batch_set(entries))
+  assert(self:map("range_table"):set(0, {
+    current = half, half = half == 0 and { of_half, {} } or { {}, of_half }, key = keys, window = windows,
+  }))
 end
 
 --- A route towards clients: "192.0.2.0/24", { hop = { dmac, smac, ifindex }, mtu } or { is_local = true }.

@@ -41,9 +41,44 @@ describe("an endpoint", function()
   end
 
   it("prints as it is read", function()
-    for _, text in ipairs { "10.0.0.1:80/tcp", "[2001:db8::1]:53/udp" } do
-      assert.equal(text, address.format_vip(address.parse(text)))
+    for _, text in ipairs { "10.0.0.1:80/tcp", "[2001:db8::1]:53/udp", "10.0.0.1:8000-8099/tcp",
+      "[2001:db8::1]:*/udp", "10.0.0.1:1-65534/tcp" } do
+      assert.equal(text, address.format_vip(address.parse_vip(text)))
     end
     assert.equal("2001:db8::1", address.format("2001:db8::1"))
+  end)
+end)
+
+describe("a VIP's port", function()
+  local readable = {
+    ["10.0.0.1:80"] = { port = 80 }, ["10.0.0.1:*"] = { port = 1, last = 65535 },
+    ["10.0.0.1:80-80/tcp"] = { port = 80, proto = "tcp" }, ["10.0.0.1:1-2/udp"] = { port = 1, last = 2, proto = "udp" },
+    ["10.0.0.1:65534-65535"] = { port = 65534, last = 65535 }, ["10.0.0.1"] = {},
+  }
+  for text, expected in pairs(readable) do
+    it("is read from " .. text, function()
+      expected.addr, expected.family = "10.0.0.1", 4
+      assert.same(expected, address.parse_vip(text))
+    end)
+  end
+
+  local wrong = {
+    ["10.0.0.1:"] = "port missing: 1 to 65535 allowed",
+    ["10.0.0.1:0-9"] = "port 0: 1 to 65535 allowed",
+    ["10.0.0.1:1-65536"] = "port 65536: 1 to 65535 allowed",
+    ["10.0.0.1:9-8"] = "ports 9-8: the first is above the last",
+    ["10.0.0.1:-8"] = "port missing: 1 to 65535 allowed",
+    ["10.0.0.1:8-"] = "port missing: 1 to 65535 allowed",
+    ["10.0.0.1:1-2-3"] = "port 2-3: 1 to 65535 allowed",
+    ["10.0.0.1:**"] = "port **: 1 to 65535 allowed",
+    ["10.0.0.1:http"] = "port http: 1 to 65535 allowed",
+  }
+  for text, message in pairs(wrong) do
+    it(("is not %q"):format(text), function() assert.same({ nil, message }, { address.parse_vip(text) }) end)
+  end
+
+  it("is one port elsewhere", function()
+    assert.same({ nil, "port missing: 1 to 65535 allowed" }, { address.parse "10.0.0.1:*" })
+    assert.is_nil(address.parse "10.0.0.1:1-2")
   end)
 end)

@@ -91,6 +91,7 @@ describe("a controller that starts", function()
     do
       local vips <close>, key = bal:map "vips4", { addr = 1, port = 1, proto = 6 }
       assert(vips:set(key, { ring = 7, slots = 3, service = 77 }))
+      assert(vips:set({ addr = 1, port = 0, proto = 0 }, { service = 4096, flags = 0x10 }))
       for vip, value in vips:pairs() do
         value.ring, value.slots = 99, 3
         if value.service ~= 77 then assert(vips:set(vip, value)) end

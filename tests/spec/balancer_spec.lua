@@ -27,14 +27,18 @@ local function apply(...)
   return assert(bal:apply({ ... }))
 end
 
-local function vip_value(text)
-  local map <close> = bal:map(text:find "%[" and "vips6" or "vips4")
-  local vip = balancer.vip(text)
+--- What the map of VIPs says of an address, a port and the number of a protocol.
+local function vip_entry(address, port, proto)
+  local map <close> = bal:map(address:find ":" and "vips6" or "vips4")
   local addr = require "tidegate.packet.addr"
-  local words = { string.unpack((">I4"):rep(vip.addr:find ":" and 4 or 1), addr.ip(vip.addr).bytes) }
+  local words = { string.unpack((">I4"):rep(address:find ":" and 4 or 1), addr.ip(address).bytes) }
   words[#words] = nil
-  local key = { addr = #words == 1 and words[1] or words, port = vip.port, proto = vip.proto == "tcp" and 6 or 17 }
-  return map:get(key)
+  return map:get { addr = #words == 1 and words[1] or words, port = port, proto = proto }
+end
+
+local function vip_value(text)
+  local vip = balancer.vip(text)
+  return vip_entry(vip.addr, vip.port, vip.proto == "tcp" and 6 or 17)
 end
 
 --- Slots of each backend's address in the ring that a VIP leads to.
@@ -136,6 +140,26 @@ describe("the balancer", function()
     assert.is_not_nil(map:get { addr = word "10.99.0.2", port = 1, proto = 6 })
   end)
 
+  it("keeps an entry for each address that has VIPs, as long as it has one", function()
+    local function entry(address) return vip_entry(address, 0, 0) end
+    local second = "198.51.100.10:53/udp"
+    apply(declare("a", { vips = { V4, V6 }, backends = { "10.99.0.1", "2001:db8:1::1" } }),
+      declare("b", { vips = { second }, backends = { "10.99.0.2" } }))
+    for _, address in ipairs { "198.51.100.10", "2001:db8::10" } do
+      assert.same({ 0, 4096, 0x10 }, { entry(address).slots, entry(address).service, entry(address).flags })
+    end
+    assert.is_nil(entry "198.51.100.11")
+    apply(declare("b", { vips = { second }, backends = { "10.99.0.2" } }))
+    assert.is_not_nil(entry "198.51.100.10")
+    assert.is_nil(entry "2001:db8::10")
+    apply(declare("b", { vips = { "198.51.100.12:53/udp" }, backends = { "10.99.0.2" } }))
+    assert.is_nil(entry "198.51.100.10")
+    assert.is_not_nil(entry "198.51.100.12")
+    apply()
+    assert.is_nil(entry "198.51.100.12")
+    assert.same({}, bal:entries "vips4")
+  end)
+
   it("renames a service", function()
     apply(declare("old", { vips = { V4 }, backends = { "10.99.0.1" } }))
     apply(declare("new", { vips = { V4 }, backends = { "10.99.0.1" } }))
@@ -154,13 +178,23 @@ describe("the balancer", function()
     assert.equal(0, bal:service("web").ring6)
   end)
 
-  it("grows a ring beyond 655 backends, and keeps it when they leave", function()
-    apply(declare("web", { vips = { V4 }, backends = addresses(655) }))
-    assert.equal(65537, bal:service("web").ring4)
+  it("makes a ring of 100 slots a backend, and keeps its size while they come and go", function()
     apply(declare("web", { vips = { V4 }, backends = addresses(656) }))
     assert.equal(65609, bal:service("web").ring4) -- the next prime from 65,600
     apply(declare("web", { vips = { V4 }, backends = addresses(10) }))
     assert.equal(65609, bal:service("web").ring4)
+    apply(declare("dns", { vips = { "198.51.100.53:53/udp" }, backends = addresses(10) }))
+    for count, size in pairs { [656] = 65537, [2621] = 65537 } do
+      apply(declare("dns", { vips = { "198.51.100.53:53/udp" }, backends = addresses(count) }))
+      assert.equal(size, bal:service("dns").ring4)
+    end
+  end)
+
+  it("makes a ring anew, though flows move, when its backends have a quarter of that", function()
+    apply(declare("web", { vips = { V4 }, backends = addresses(10) }))
+    assert.equal(65537, bal:service("web").ring4)
+    apply(declare("web", { vips = { V4 }, backends = addresses(2630) }))
+    assert.equal(263009, bal:service("web").ring4) -- the next prime from 263,000
   end)
 
   it("gives 1,000 backends of weight 100 slots in proportion", function()
@@ -254,10 +288,9 @@ describe("what is unsound or too much", function()
     assert.equal("ENOSPC", refused('service "s4096": there is room for 4096 services', table.unpack(services)))
   end)
 
-  it("is refused: a service twice, a size that is no prime, a mode that there is not yet, a bad check", function()
+  it("is refused: a service twice, a size that is no prime, a bad check", function()
     refused('"x" is declared twice', empty("x", 1), empty("x", 1))
     refused("slots 65536: must be a prime", empty("x", 1, { slots = 65536 }))
-    refused("the modes are l2dsr and nat", empty("x", 1, { mode = "gue" }))
     refused('service "x": backend 10.99.0.1: check: timeout 2 s: must not exceed the interval 1 s',
       declare("x", { vips = { "198.51.100.20:1/tcp" }, backends = { { addr = "10.99.0.1",
         check = { key = "k", type = "tcp", port = 80, interval = 1, timeout = 2 } } } }))

@@ -179,7 +179,7 @@ describe("a flow", function()
           local dst = v6 and "2001:db8::10" or "198.51.100.10"
           local p = tg.packet { ip = { src = src, dst = dst }, [proto] = { sport = port, dport = 443 } }
           local result = assert(program:run(p:bytes(), { ctx = ctx }))
-          local want = task.await(controller.lookup, "web", src, port, proto)
+          local want = task.await(controller.lookup, "web", { client = src, port = port, proto = proto })
           local mac = tg.packet.parse(result.data).eth.dst
           local last = tonumber(want:match "[^.:]+$", v6 and 16 or 10)
           local right = ("02:00:00:00:%s:%02x"):format(v6 and "06" or "04", last)

@@ -212,6 +212,82 @@ describe("a rule:", function()
     'web.lua:1: service "web": in nat the backend 10.0.0.11:80/tcp answers for VIP 198.51.100.10:80/tcp of service '
       .. '"web" already (web.lua:1), so not for 198.51.100.10:80/tcp too')
 
+  refuses("VIPs that overlap lie one within the other",
+    service { vip = "'198.51.100.10:8000-8099'" }
+      .. service { name = "'other'", vip = "'198.51.100.10:8050-8149'", backends = "{ '10.0.0.13' }" },
+    'web.lua:2: service "other": VIP 198.51.100.10:8050-8149/tcp overlaps 198.51.100.10:8000-8099/tcp of service '
+      .. '"web" (web.lua:1) in part: neither is the more specific')
+
+  refuses("a range belongs to one service",
+    service { vip = "'198.51.100.10:*'" }
+      .. service { name = "'other'", vip = "'198.51.100.10:1-65535'", backends = "{ '10.0.0.13' }" },
+    'web.lua:1: service "web": VIP 198.51.100.10:*/tcp belongs to service "other" already (web.lua:2)')
+
+  refuses("a range keeps its ports, in nat too",
+    service { vip = "{ '198.51.100.10:80', '198.51.100.10:8000-8099' }", backends = "{ '10.0.0.11:80' }" },
+    'web.lua:1: service "web": backend 10.0.0.11:80: VIP 198.51.100.10:8000-8099/tcp is a range, whose ports stay as '
+      .. 'they are: a backend has none of its own')
+
+  refuses("a check of a range names its port",
+    service { vip = "'198.51.100.10:8000-8099'", check = "{ 'tcp' }" },
+    'web.lua:1: service "web": the check of backend 10.0.0.11 needs a port ({ "tcp", port = … }): '
+      .. 'VIP 198.51.100.10:8000-8099/tcp is a range')
+
+  refuses("in nat an endpoint answers for one VIP, ranges included",
+    service { vip = "'198.51.100.10:8000-8099'" }
+      .. service { name = "'other'", vip = "'198.51.100.11:8099-8100'", backends = "{ '10.0.0.11' }" }
+      .. service { name = "'third'", vip = "'198.51.100.10:80'", backends = "{ '10.0.0.12:8042' }" },
+    'web.lua:1: service "web": in nat the backend 10.0.0.11:8000-8099/tcp answers for VIP 198.51.100.11:8099-8100/tcp '
+      .. 'of service "other" already (web.lua:2), so not for 198.51.100.10:8000-8099/tcp too',
+    'web.lua:1: service "web": in nat the backend 10.0.0.12:8000-8099/tcp answers for VIP 198.51.100.10:80/tcp '
+      .. 'of service "third" already (web.lua:3), so not for 198.51.100.10:8000-8099/tcp too')
+
+  it("VIPs may lie within each other, of one backend too where the ports are the same", function()
+    local state = state_of(service { vip = "{ '198.51.100.10:*', '198.51.100.10:*/udp', '198.51.100.10:80' }" }
+      .. service { name = "'some'", vip = "'198.51.100.10:8000-8099'" }
+      .. service { name = "'first'", vip = "'198.51.100.10:8000-8009'", backends = "{ '10.0.0.11' }" }
+      .. service { name = "'last'", vip = "'198.51.100.10:8010-8099'", backends = "{ '10.0.0.13' }" }
+      .. service { name = "'one'", vip = "'198.51.100.10:8042'", backends = "{ '10.0.0.13' }",
+        check = "{ 'tcp' }" })
+    assert.equal(1 | 4 | 256, state.features)
+    assert.equal(8042, state.services.one.backends[1].check.port)
+  end)
+
+  it("a check of a range that names its port is asked there", function()
+    local state = state_of(service { vip = "'198.51.100.10:8000-8099'", check = "{ 'tcp', port = 8001 }" })
+    assert.equal(8001, state.services.web.backends[1].check.port)
+  end)
+
+  it("several services may have one endpoint outside nat, and share its health check", function()
+    local state = state_of(service { mode = "'l2dsr'", check = "{ 'tcp' }" }
+      .. service { name = "'other'", mode = "'l2dsr'", vip = "'198.51.100.11:80'", check = "{ 'tcp' }" })
+    assert.equal(state.services.web.backends[1].check.key, state.services.other.backends[1].check.key)
+  end)
+
+  refuses("quic is for UDP", service { quic = "true" },
+    'web.lua:1: service "web": quic is for UDP, and it has no UDP VIP')
+
+  refuses("a QUIC server ID is one backend's, and has room",
+    service { vip = "'198.51.100.10:443/udp'", quic = "{ length = 1 }",
+      backends = "{ '10.0.0.11', '10.0.1.11', { '10.0.0.12', quic_id = 256 } }" },
+    'web.lua:1: service "web": backend 10.0.0.12: quic_id 256 has no room in 1 bytes',
+    'web.lua:1: service "web": backends 10.0.0.11 and 10.0.1.11 both have the QUIC server ID 11: give one another by '
+      .. 'quic_id = …')
+
+  it("a QUIC server ID is the end of its address, unless it is given", function()
+    local function ids(quic)
+      local state = state_of(service { vip = "{ '198.51.100.10:443/udp', '[2001:db8::10]:443/udp' }", quic = quic,
+        backends = "{ '10.0.1.11', { '10.0.1.12', quic_id = 99 }, '2001:db8::11' }", mode = "'l2dsr'" })
+      local list = {}
+      for i, b in ipairs(state.services.web.backends) do list[i] = b.quic_id end
+      return list, state.features
+    end
+    assert.same({ { 267, 99, 17 }, 512 | 3 }, { ids "true" })
+    assert.same({ 11, 99, 17 }, (ids "{ length = 1, offset = 3 }"))
+    assert.same({ 0x0a00010b, 99, 17 }, (ids "{ length = 4 }"))
+    assert.same({ { nil, 99 }, 3 }, { ids "false" })
+  end)
+
   refuses("a check is built in or defined",
     service { check = "{ 'redis' }" },
     'web.lua:1: service "web": there is no check "redis" (built in: tcp, http; others by tg.check.define)')
@@ -233,8 +309,7 @@ end)
 
 describe("an option that is wrong", function()
   local wrong = {
-    { { mode = "'dsr'" }, 'tg.service.mode: "dsr" given, nat, l2dsr expected' },
-    { { mode = "'ipip'" }, 'tg.service.mode: "ipip" is not in this version (allowed: nat, l2dsr)' },
+    { { mode = "'dsr'" }, 'tg.service.mode: "dsr" given, nat, l2dsr, ipip, gue expected' },
     { { name = "'a b'" }, 'tg.service.name: "a b" given, a name (letters, digits, _ . -, at most 63) expected' },
     { { name = "nil" }, 'tg.service: option "name" is missing' },
     { { vip = "nil" }, 'tg.service: option "vip" is missing' },
@@ -243,6 +318,13 @@ describe("an option that is wrong", function()
     { { vip = "'198.51.100.10'" }, 'VIP "198.51.100.10": the port is missing ("198.51.100.10:80/tcp")' },
     { { vip = "{ '198.51.100.10:80', '198.51.100.10:80/tcp' }" },
       'tg.service.vip: "198.51.100.10:80/tcp" is listed twice' },
+    { { vip = "'198.51.100.10:99-80'" }, 'VIP "198.51.100.10:99-80": ports 99-80: the first is above the last' },
+    { { vip = "{ '198.51.100.10:*', '198.51.100.10:1-65535/tcp' }" },
+      'tg.service.vip: "198.51.100.10:*/tcp" is listed twice' },
+    { { quic = "'yes'" }, 'tg.service.quic: "yes" given, true or { offset = 1, length = 2 } expected' },
+    { { quic = "{ length = 5 }" }, "tg.service.quic.length: 5 given, an integer from 1 to 4 expected" },
+    { { quic = "{ offset = 18, length = 3 }" },
+      "tg.service.quic: 3 bytes at offset 18, but a connection ID has at most 20" },
     { { slots = "65536" }, "tg.service.slots: 65536 given, a prime below 2^24 expected" },
     { { drain = "-1" }, "tg.service.drain: -1 given, seconds from 0 to 2.592e+06 expected" },
     { { fail = "'reject'" }, 'tg.service.fail: "reject" given, drop, pass, backup expected' },

@@ -102,6 +102,11 @@ describe("the stubs", function()
     assert.same(sorted(methods(timer)), sorted(without(stubs["tg.Timer"], "name", "runs", "missed")))
   end)
 
+  it("name the methods of lists", function()
+    assert.same(sorted(methods(tg.deny)), sorted(stubs["tg.List"]))
+    assert.equal(debug.getmetatable(tg.deny), debug.getmetatable(tg.allow))
+  end)
+
   it("name the methods of streams and sockets", function()
     local of_owners = { cancel = true }      -- how a task's end closes what it holds
     local udp <close> = tg.net.udp()

@@ -81,6 +81,16 @@ describe("a plan", function()
     ]]))
   end)
 
+  it("tells what becomes of QUIC and of server IDs", function()
+    local text = [[tg.service { name = "h3", vip = "198.51.100.10:443/udp", quic = %s,
+      backends = { { "10.0.0.11", quic_id = %s }, "10.0.0.12" } }]]
+    assert.same({ "~ service h3: quic none -> 2 bytes at 1, config 0" },
+      lines(text:format("false", "nil"), text:format("true", "nil")))
+    assert.same({ "~ service h3: quic 2 bytes at 1, config 0 -> 1 bytes at 3",
+      "~ backend h3/10.0.0.11: QUIC server ID 11 -> 77" },
+      lines(text:format("true", "nil"), text:format("{ offset = 3, length = 1 }", "77")))
+  end)
+
   it("tells another check", function()
     local after = before:gsub('check = { "tcp" }', 'check = { "tcp", fall = 5 }')
     assert.same({

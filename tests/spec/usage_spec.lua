@@ -42,7 +42,7 @@ describe("help", function()
     assert.matches("\n  run +the daemon", out)
     assert.matches("\n  4  check: the plan has changes\n$", out)
     assert.equal(out, select(2, tidegate "help"))
-    assert.equal(11, #commands())
+    assert.equal(13, #commands())
   end)
 
   it("shows each command's arguments, and explains each option", function()
@@ -64,6 +64,8 @@ describe("wrong usage", function()
       ["check --no-attach x.lua"] = "no such option here",
       ["run"] = "a script is missing",
       ["unload everything"] = "takes no arguments: \"everything\"",
+      ["trace eth0"] = "one packet is needed",
+      ["trace"] = "a port is needed",
       ["eval"] = "takes one argument, 0 given",
     } do
       local words = {}

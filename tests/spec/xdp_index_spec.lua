@@ -11,7 +11,7 @@ end
 describe("with the endpoint index,", function()
   setup(function() switch.indexed = true end)
   teardown(function() switch.indexed = false end)
-  for _, name in ipairs { "xdp_l2dsr_spec", "xdp_nat_spec", "xdp_hop_spec" } do
+  for _, name in ipairs { "xdp_l2dsr_spec", "xdp_nat_spec", "xdp_hop_spec", "xdp_ranges_spec" } do
     assert(loadfile("tests/spec/" .. name .. ".lua", "t", _ENV))()
   end
 

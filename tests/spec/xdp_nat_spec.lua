@@ -129,15 +129,16 @@ describe("nat", function()
   end)
 
   it("sends a UDP checksum that becomes 0 as 0xffff", function()
-    -- Some payload makes the sum of the translated packet come out so: look for one.
     for _, family in ipairs { 4, 6 } do
-      local found
-      for word = 0, 0xffff do
-        local p = udp(family, { payload = string.pack(">I2", word) })
+      local function checksum_there(p)
         local there = routed(p, { dst = family == 4 and BACKEND4 or BACKEND6 }, { dport = 8080 }, BACKEND_MACS)
-        if packet.parse(there:bytes()).udp.checksum == 0xffff then found = p break end
+        return packet.parse(there:bytes()).udp.checksum
       end
-      assert_to_backend(assert(found))
+      -- A payload that is the checksum over zeros makes it 0.
+      local zeros = checksum_there(udp(family, { payload = "\0\0" }))
+      local p = udp(family, { payload = string.pack(">I2", zeros) })
+      assert.equal(0xffff, checksum_there(p))
+      assert_to_backend(p)
     end
   end)
 
@@ -256,7 +257,7 @@ describe("a flow that reaches a backend without the VIP", function()
     for _ = 1, 3 do sw:receive(p) end
     local first = fresh()
     assert.equal(1, #first)
-    assert.same({ 7, 4 }, { first[1] >> 16 & 0xff, first[1] & 0x7fff })
+    assert.same({ 7, 0 }, { first[1] >> 16 & 0xff, first[1] & 0x7fff })
     clock:set(0, packets.with(clock:get(0), { epoch = 0x109 }))
     sw:receive(reply_to(p))
     assert.same({ (first[1] & ~0xff0000) | 9 << 16 }, fresh())
@@ -270,7 +271,12 @@ describe("a flow that reaches a backend without the VIP", function()
     local p = direct(packets.tcp4(), 50005)
     assert_passes("lines-full", p)
     assert_to_client(reply_to(p))
-    for _, line in lines:pairs() do assert.same(entry, line.entry) end
+    local changed = 0
+    local whole = table.concat(entry, " ")
+    for _, line in lines:pairs() do
+      if table.concat(line.entry, " ") ~= whole then changed = changed + 1 end
+    end
+    assert.equal(0, changed)
   end)
 end)
 

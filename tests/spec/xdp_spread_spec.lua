@@ -22,9 +22,9 @@ teardown(function() sw:close() end)
 --- Flows as the Internet sends them: many clients, few ports of each.
 local function many_clients(i) return 0x0a000000 + i * 7, 1024 + i % 50000 end
 --- Behind one address: clients of 4 addresses, many ports.
-local function few_clients(i) return 0xc6336407 + i % 4, 1024 + i // 4 end
+local function few_clients(i) return 0xc6336403 + i % 4, 1024 + i // 4 end
 --- Networks behind one port each, addresses a power of two apart.
-local function far_apart(i) return (i << 12 | i >> 20) & 0xffffffff, 443 end
+local function far_apart(i) return 0x01000000 + (i << 12), 443 end
 
 --- Sends a packet of each flow to `port`: a list of backends by flow, and how many flows each has.
 local function spread(flow, template, at, port)

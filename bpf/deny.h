@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Deny and allow lists: the longest prefix on any list that covers the source decides. Every packet
+ * with an IP header is judged, before anything else is asked of it. Filled by core/deny*.c.
+ *
+ * IPv4: one load for most packets. A byte for each /24 says "on no list", "on this one", or "look
+ * closer": then one or two buckets of an exact hash decide, each half a cache line (after DIR-24-8,
+ * Gupta, Lin, McKeown 1998).
+ *
+ * IPv6: the same idea carried on. A word for the first 16 bits, and below it an exact hash of prefixes
+ * cut up to multiples of four bits ("levels"); guards by 32, 48 and 64 bits say which levels there can
+ * be, the longest is asked first. What it costs depends on how many levels meet there, not on how many
+ * prefixes there are.
+ */
+#ifndef TIDEGATE_DENY_H
+#define TIDEGATE_DENY_H
+
+#include "count.h"
+#include "deny_hash.h"
+#include "maps.h"
+#include "packet.h"
+#include "parse.h"
+#include "trace.h"
+
+#define ND_FIRST 133 /* ICMPv6 types: router solicitation … */
+#define ND_LAST	 137 /* … redirect */
+
+/* NULL without the feature (see maps.h). */
+static __always_inline const struct tg_deny_state *deny_state_get(const __u32 feature)
+{
+	__u32 index = 0;
+
+	return features & feature ? bpf_map_lookup_elem(&deny_state, &index) : NULL;
+}
+
+/* --- IPv4 --- */
+
+/* What the hash says of a key, 0: nothing. */
+static __always_inline __u32 deny4_probe(
+	const struct tg_deny_state *state, __u32 key, const __u32 kind)
+{
+	__u32 hash = tg_deny4_hash(state, key), index = tg_deny4_bucket(hash);
+	__u32 want = tg_deny4_entry(hash, kind);
+	struct tg_deny_bucket *bucket;
+
+	for (int place = 0; place < 2; place++) {
+		bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
+		if (!bucket)
+			return 0;
+#pragma unroll
+		for (int i = 0; i < TG_DENY_BUCKET; i++) {
+			__u32 rest = *(volatile __u32 *)&bucket->entry[i] ^ want;
+
+			if (rest <= TG_DENY4_FOUND)
+				return rest;
+		}
+		if (likely(!bucket->entry[TG_DENY_BUCKET - 1]))
+			return 0;
+		index ^= tg_deny4_move(hash);
+		want |= TG_DENY4_SECOND;
+	}
+	return 0;
+}
+
+/* Not inlined: the verifier walks it once. */
+__noinline __u32 deny4_closer(__u32 addr, __u32 block)
+{
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY4);
+	__u32 found = 0;
+
+	if (!state)
+		return 0;
+	if (block & TG_DENY4_CLOSER32)
+		found = deny4_probe(state, addr, 0);
+	if (!found && block & TG_DENY4_CLOSER28)
+		found = deny4_probe(state, addr >> 4, TG_DENY4_KIND28);
+	return found ? found : TG_DENY_CLASS(block);
+}
+
+static __always_inline __u32 deny4_find(__be32 source)
+{
+	__u32 addr = bpf_ntohl(source), part = addr >> 28, block;
+	struct tg_deny4_part *blocks = bpf_map_lookup_elem(&deny4_blocks, &part);
+
+	if (!blocks)
+		return 0;
+	block = *(volatile __u8 *)&blocks->block[addr >> 8 & (TG_DENY4_PART - 1)];
+	if (block < TG_DENY4_CLOSER32)
+		return block;
+	return deny4_closer(addr, block);
+}
+
+/* --- IPv6 --- */
+
+/* Does the record hold a prefix that, cut up to this level, gave this key? If so, what it says. */
+static __always_inline __u32 deny6_verify(__u32 record, __u64 high, __u64 low, __u32 level)
+{
+	__u32 index = (record & TG_DENY6_RECORD) / TG_DENY_RECORDS, what;
+	struct tg_deny6_records *records = bpf_map_lookup_elem(&deny6_records, &index);
+	__u64 *addr;
+
+	if (!records)
+		return 0;
+	addr = records->addr[record % TG_DENY_RECORDS];
+	what = records->what[record % TG_DENY_RECORDS];
+	/* The entry told the last three bits. */
+	high ^= addr[0];
+	low ^= addr[1];
+	if (level <= 64)
+		high &= ~(7ull << (64 - level));
+	else
+		low &= ~(7ull << (128 - level));
+	if (high | low || (TG_DENY_WHAT_LENGTH(what) + 3) / 4 != level / 4)
+		return 0;
+	return TG_DENY_CLASS(what) | (TG_DENY_WHAT_COUNTED(what) ? TG_DENY_COUNTED : 0);
+}
+
+/* What the hash says of an address, cut to one level; 0: nothing. */
+__noinline __u32 deny6_probe(__u64 high, __u64 low, __u32 level)
+{
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY6);
+	__u32 shift = (level <= 64 ? 64 - level : 128 - level) & 63, want, index, found;
+	struct tg_deny_bucket *bucket;
+	__u64 hash;
+
+	if (!state)
+		return 0;
+	high = level <= 64 ? high >> shift << shift : high;
+	low = level <= 64 ? 0 : low >> shift << shift;
+	hash = tg_deny6_hash(state, high, low, level);
+	want = TG_DENY6_ENTRY(tg_deny6_tag(hash), (level <= 64 ? high : low) >> shift & 7);
+	index = tg_deny6_bucket(hash);
+	for (int place = 0; place < 2; place++) {
+		bucket = bpf_map_lookup_elem(&deny6_buckets, &index);
+		if (!bucket)
+			return 0;
+		for (int i = 0; i < TG_DENY_BUCKET; i++) {
+			__u32 record = *(volatile __u32 *)&bucket->entry[i] ^ want;
+
+			if (record > TG_DENY6_RECORD)
+				continue;
+			found = deny6_verify(record, high, low, level);
+			if (found)
+				return found;
+		}
+		if (!bucket->entry[TG_DENY_BUCKET - 1])
+			return 0;
+		index ^= tg_deny6_move(hash);
+	}
+	return 0;
+}
+
+/* The levels that can hold the address, a bit each: bit n for level 4 n + 4. `cell`: of `deny6_top`. */
+static __always_inline __u32 deny6_levels(const struct tg_deny_state *state, __u64 high, __u32 cell)
+{
+	__u32 levels = (cell >> 6 & 15) << 4, index = 0, guard;
+	struct tg_deny6_guard32 *guard32 = bpf_map_lookup_elem(&deny6_guard32, &index);
+	struct tg_deny6_guard48 *guard48 = bpf_map_lookup_elem(&deny6_guard48, &index);
+	struct tg_deny6_guard64 *guard64 = bpf_map_lookup_elem(&deny6_guard64, &index);
+
+	if (!(cell & TG_DENY6_MORE(36)) || !guard32 || !guard48 || !guard64)
+		return levels;
+	guard = guard32->cell[tg_deny6_guard(
+		tg_deny6_hash(state, high >> 32 << 32, 0, 32), TG_DENY6_GUARD32_BITS)];
+	levels |= (guard & 15) << 8;
+	if (!(guard & 16))
+		return levels;
+	guard = guard48->cell[tg_deny6_guard(
+		tg_deny6_hash(state, high >> 16 << 16, 0, 48), TG_DENY6_GUARD48_BITS)];
+	levels |= (guard & 15) << 12;
+	if (!(guard & 16))
+		return levels;
+	guard = guard64->cell[tg_deny6_guard(
+		tg_deny6_hash(state, high, 0, 64), TG_DENY6_GUARD64_BITS)];
+	return levels | guard << 16;
+}
+
+/* The place of the highest bit that is set, without a branch: the verifier would walk each side. */
+static __always_inline __u32 highest_bit(__u32 bits)
+{
+	__u64 x = bits, at = 0, less;
+
+#pragma unroll
+	for (int size = 16; size; size /= 2) {
+		less = (1ull << size) - 1 - x; /* below 0 if there is a bit in the upper half */
+		barrier_var(less);
+		less = (less >> 63) * size;
+		at += less;
+		x >>= less;
+	}
+	return at & 31;
+}
+
+__noinline __u32 deny6_closer(__u64 high, __u64 low, __u32 cell)
+{
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY6);
+	__u32 levels, level, found;
+
+	if (!state)
+		return 0;
+	levels = deny6_levels(state, high, cell);
+	for (int i = 0; i < 28 && levels; i++) {
+		level = highest_bit(levels);
+		levels ^= 1u << level;
+		found = deny6_probe(high, low, 4 * level + 4);
+		if (found)
+			return found;
+	}
+	return TG_DENY_CLASS(cell);
+}
+
+static __always_inline __u32 deny6_find(const __be32 source[4])
+{
+	__u64 high = (__u64)bpf_ntohl(source[0]) << 32 | bpf_ntohl(source[1]), low;
+	struct tg_deny6_top *top;
+	__u32 index = 0, cell;
+
+	top = bpf_map_lookup_elem(&deny6_top, &index);
+	if (!top)
+		return 0;
+	cell = *(volatile __u16 *)&top->cell[high >> 48];
+	if (cell <= TG_DENY_CLASSES)
+		return cell;
+	low = (__u64)bpf_ntohl(source[2]) << 32 | bpf_ntohl(source[3]);
+	return deny6_closer(high, low, cell);
+}
+
+/* --- what becomes of it --- */
+
+/* Neighbour discovery goes on even from a denied source, or it couldn't be a neighbour (nor ask for one). */
+static __always_inline bool is_discovery(const struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u8 *type = (__u8 *)(pkt->ip6 + 1);
+
+	if (pkt->ip6->nexthdr != IPPROTO_ICMPV6 || (void *)(type + 1) > packet_end(ctx))
+		return false;
+	return *type >= ND_FIRST && *type <= ND_LAST;
+}
+
+static __always_inline void count_host(const __be32 *source, __u32 bytes, const bool v6)
+{
+	struct tg_host host = host_of(source, v6);
+	struct tg_counter *counter;
+
+	counter = bpf_map_lookup_elem(&deny_hosts, &host);
+	if (!counter)
+		return;
+	counter->packets++;
+	counter->bytes += bytes;
+}
+
+/* One sample stands for TG_DENY_SAMPLE packets. */
+static __noinline void sample(const __be32 *source, __u32 class, __u32 bytes, bool v6)
+{
+	__u32 index = tg_address_hash(source, v6, TG_DENY_SAMPLE_BITS);
+	struct tg_deny_sample *at = bpf_map_lookup_elem(&deny_samples, &index);
+	bool same;
+
+	if (!at)
+		return;
+	same = at->addr[0] == source[0] && at->v6 == v6 &&
+	       (!v6 || same_address(at->addr, source, true));
+	if (!same && at->votes) {
+		at->votes--;
+		return;
+	}
+	if (!same) {
+		at->addr[0] = source[0];
+		at->addr[1] = v6 ? source[1] : 0;
+		at->addr[2] = v6 ? source[2] : 0;
+		at->addr[3] = v6 ? source[3] : 0;
+		at->v6 = v6;
+		at->packets = at->bytes = 0;
+	}
+	at->votes++;
+	at->class = class;
+	at->packets += TG_DENY_SAMPLE;
+	at->bytes += (__u64)bytes * TG_DENY_SAMPLE;
+}
+
+/*
+ * Some list has the source: counts it, and says what the list does. Not inlined: what comes after would be
+ * walked by the verifier once for each way through.
+ */
+static __always_inline enum tg_reason decide(
+	struct xdp_md *ctx, const struct packet *pkt, __u32 found, const bool v6)
+{
+	const __be32 *source = address_of(pkt, SOURCE, v6);
+	const struct tg_deny_state *state = deny_state_get(
+		v6 ? TG_FEATURE_DENY6 : TG_FEATURE_DENY4);
+	__u32 class = TG_DENY_CLASS(found), bytes;
+	struct tg_counter *counter;
+
+	if (!state || (v6 && is_discovery(ctx, pkt)))
+		return TG_REASON_NONE;
+	counter = bpf_map_lookup_elem(&deny_counters, &class);
+	if (!counter)
+		return TG_REASON_NONE;
+	bytes = pkt->l2_length + (v6 ? sizeof(struct ipv6hdr) + bpf_ntohs(pkt->ip6->payload_len)
+				     : bpf_ntohs(pkt->ip4->tot_len));
+	if (!tracing) {
+		counter->packets++;
+		counter->bytes += bytes;
+		if (features & TG_FEATURE_DENY_COUNT && found & TG_DENY_COUNTED)
+			count_host(source, bytes, v6);
+	}
+	if (state->allow >> class & 1)
+		return TG_REASON_NONE;
+	/* The golden ratio's multiples are spread evenly, whatever order sources come in. */
+	if (!tracing && !(counter->packets * 0x9e3779b97f4a7c15ull >> 60))
+		sample(source, class, bytes, v6);
+	return TG_REASON_DENIED;
+}
+
+__noinline int deny4_decide(struct xdp_md *ctx, __u32 l2_length, __u32 found)
+{
+	struct packet pkt = { .l2_length = l2_length, .l3 = l3_at(ctx, l2_length) };
+
+	return has_ip_header(ctx, &pkt, false) ? decide(ctx, &pkt, found, false) : TG_REASON_NONE;
+}
+
+__noinline int deny6_decide(struct xdp_md *ctx, __u32 l2_length, __u32 found)
+{
+	struct packet pkt = { .l2_length = l2_length, .l3 = l3_at(ctx, l2_length) };
+
+	return has_ip_header(ctx, &pkt, true) ? decide(ctx, &pkt, found, true) : TG_REASON_NONE;
+}
+
+/* NONE, or DENIED. */
+static __always_inline enum tg_reason deny(
+	struct xdp_md *ctx, const struct packet *pkt, const bool v6)
+{
+	__u32 found;
+
+	if (!(features & (v6 ? TG_FEATURE_DENY6 : TG_FEATURE_DENY4)))
+		return TG_REASON_NONE;
+	note(DENY, v6, IP_WORDS(address_of(pkt, SOURCE, v6), v6));
+	found = v6 ? deny6_find(pkt->ip6->saddr.s6_addr32) : deny4_find(pkt->ip4->saddr);
+	if (!found)
+		return TG_REASON_NONE;
+	note_hit(TG_DENY_CLASS(found), found / TG_DENY_COUNTED);
+	return v6 ? deny6_decide(ctx, pkt->l2_length, found)
+		  : deny4_decide(ctx, pkt->l2_length, found);
+}
+
+#endif
