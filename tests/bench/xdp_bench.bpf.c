@@ -3,7 +3,9 @@
  * Round about the datapath for xdp_bench.c. A test run does not reset the packet between rounds, so
  * each program here writes it anew, of another flow if so asked. `bench_wrapped` then calls the
  * datapath, the unmodified source as a global subprogram; `bench_empty` calls one that does
- * nothing: the wrapper's own cost. `bench_floor` is what a test run costs.
+ * nothing: the wrapper's own cost. Where the datapath encapsulates, the wrapper first takes the last
+ * round's header off, the empty one likewise a header of no bytes, which takes the kernel as long; what
+ * the datapath's own bpf_xdp_adjust_head costs stays in. `bench_floor` is what a test run costs.
  */
 #include "maps.h"
 
@@ -18,6 +20,7 @@
 const volatile __u64 frame[FRAME_WORDS]; /* the packet */
 const volatile __u32 words;		 /* its length in words of 8 bytes */
 const volatile __u32 flow_mask;		 /* flows - 1, a power of two */
+const volatile bool shifted;		 /* the last round put a header before the packet */
 const volatile __u32 addr_offset;	 /* where the client's address (its last word) lies */
 const volatile __u32 port_offset;	 /* and its port */
 
@@ -25,9 +28,14 @@ __u32 flow; /* of this round, by a full-period generator (Hull, Dobell 1962) */
 
 static __always_inline int write_packet(struct xdp_md *ctx)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
-	__u64 *to = data;
+	void *data, *end;
+	__u64 *to;
 
+	if (shifted && bpf_xdp_adjust_head(ctx, (int)bpf_xdp_get_buff_len(ctx) - (int)words * 8))
+		return -1;
+	data = (void *)(long)ctx->data;
+	end = (void *)(long)ctx->data_end;
+	to = data;
 	if (data + words * 8 > end)
 		return -1;
 #pragma unroll

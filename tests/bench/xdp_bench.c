@@ -11,295 +11,71 @@
  * CPU time, on one CPU. After each run the program's own counters must say that every packet took
  * the path.
  *
+ * "transition": every slot moves to the next backend, and every flow has an entry in the line table, of
+ * its own size (16 MiB); "strict" likewise, with slots that rest. A flow in a hundred finds its line full.
+ *
  * One service (and its VIP) with 10 backends of equal weight and 65,537 slots. lb* are l2dsr with a
- * program specialised for no nat, except where the name ends in "+nat"; "@1m" are 2^20 flows, each
- * once.
+ * program specialised for no nat, except where the name ends in "+nat", or for the tunnel that the name
+ * ends in (4in4 and 6in6); no program knows port ranges but where the name has "range", and then there
+ * are 1,001 of them; "@1m" are 2^20 flows, each once.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <linux/if_ether.h>
-#include <linux/ip.h>
-#include <linux/ipv6.h>
-#include <linux/tcp.h>
+#include "xdp_bench_tables.h"
+
 #include <sched.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/mman.h>
 #include <time.h>
 
-#include <bpf/bpf.h>
-#include <bpf/libbpf.h>
-
-#include "endpoints.h"
-#include "flow_hash.h"
-#include "maglev.h"
-#include "tidegate_abi.h"
-
-#include "xdp_bench.skel.h"
-
-#define ROUNDS	 11
-#define REPEAT	 (1 << 20)
-#define BACKENDS 10
-#define SERVICE	 1
-#define RING	 5
-
-#define VIP4	"198.51.100.10"
-#define VIP6	"2001:db8::10"
-#define CLIENT4 "10.1.2.3"
-#define CLIENT6 "2001:db8:1::a01:203"
-#define OTHER4	"198.51.100.99"
-
-enum path { FORWARD, MISS, REPLY };
-
-struct bench_case {
-	const char *name;
-	bool v6;
-	bool nat;  /* the program knows nat */
-	__u8 mode; /* of the service */
-	bool syn;
-	enum path path;
-	double aim; /* hot */
-	double aim_random;
-};
+/* A mode in all states, both families; aims of FLOW (IPv4, its 1m, IPv6) and of slots that move. */
+/* clang-format off */
+#define CASES_OF(suffix, nat, mode, aim4, random4, aim6, moving, moving1m) \
+	{ "lb4.flow" suffix, false, nat, mode, FLOW, FORWARD, aim4, random4 }, \
+	{ "lb4.syn" suffix, false, nat, mode, SYN, FORWARD, 0, 0 }, \
+	{ "lb4.transition" suffix, false, nat, mode, TRANSITION, FORWARD, moving, moving1m }, \
+	{ "lb4.strict" suffix, false, nat, mode, STRICT, FORWARD, moving, moving1m }, \
+	{ "lb6.flow" suffix, true, nat, mode, FLOW, FORWARD, aim6, 0 }, \
+	{ "lb6.syn" suffix, true, nat, mode, SYN, FORWARD, 0, 0 }, \
+	{ "lb6.transition" suffix, true, nat, mode, TRANSITION, FORWARD, 0, 0 }, \
+	{ "lb6.strict" suffix, true, nat, mode, STRICT, FORWARD, 0, 0 }
+/* clang-format on */
 
 static const struct bench_case cases[] = {
-	{ "lb4.flow", false, false, TG_MODE_L2DSR, false, FORWARD, 2.8, 3.3 },
-	{ "lb4.syn", false, false, TG_MODE_L2DSR, true, FORWARD, 0, 0 },
-	{ "lb6.flow", true, false, TG_MODE_L2DSR, false, FORWARD, 3.2, 0 },
-	{ "lb.miss", false, false, TG_MODE_L2DSR, false, MISS, 2.0, 0 },
-	{ "nat.forward", false, true, TG_MODE_NAT, false, FORWARD, 4.0, 4.0 },
-	{ "nat.reply", false, true, TG_MODE_NAT, false, REPLY, 4.0, 4.0 },
-	{ "nat6.forward", true, true, TG_MODE_NAT, false, FORWARD, 0, 0 },
-	{ "nat6.reply", true, true, TG_MODE_NAT, false, REPLY, 0, 0 },
-	{ "lb4.flow+nat", false, true, TG_MODE_L2DSR, false, FORWARD, 0, 0 },
-	{ "lb.miss+nat", false, true, TG_MODE_L2DSR, false, MISS, 0, 0 },
+	CASES_OF("", false, TG_MODE_L2DSR, 2.7, 3.2, 3.0, 3.8, 11),
+	CASES_OF(".ipip", false, TG_MODE_IPIP, 3.5, 0, 3.5, 0, 0),
+	CASES_OF(".gue", false, TG_MODE_GUE, 4.5, 0, 4.5, 0, 0),
+	CASES_OF(".nat", true, TG_MODE_NAT, 4.0, 4.0, 0, 0, 0),
+	{ "nat.reply", false, true, TG_MODE_NAT, FLOW, REPLY, 4.0, 4.0 },
+	{ "nat6.reply", true, true, TG_MODE_NAT, FLOW, REPLY, 0, 0 },
+	{ "lb4.flow+nat", false, true, TG_MODE_L2DSR, FLOW, FORWARD, 0, 0 },
+	{ "lb.miss", false, false, TG_MODE_L2DSR, FLOW, MISS, 1.8, 0 },
+	{ "lb.miss+nat", false, true, TG_MODE_L2DSR, FLOW, MISS, 0, 0 },
+	{ "lb4.quic", false, false, TG_MODE_L2DSR, FLOW, FORWARD, 0, 0 },
+	{ "lb4.range", false, false, TG_MODE_L2DSR, FLOW, FORWARD, 0, 0 },
+	{ "lb.miss+ranges", false, false, TG_MODE_L2DSR, FLOW, MISS, 0, 0 },
 };
 #define CASES (sizeof(cases) / sizeof(cases[0]))
-
-/* A case in one of its two sizes, loaded. */
-struct bench {
-	const struct bench_case *of;
-	bool random;
-	char name[32];
-	struct xdp_bench_bpf *object;
-	__u64 frame[10];
-	__u32 words;
-	double ratio[ROUNDS], value[ROUNDS], floor[ROUNDS];
-};
-
-static void die(const char *what)
-{
-	fprintf(stderr, "xdp_bench: %s: %s\n", what, strerror(errno));
-	exit(3);
-}
-
-static void set(struct bpf_map *map, const void *key, const void *value)
-{
-	if (bpf_map_update_elem(bpf_map__fd(map), key, value, BPF_ANY))
-		die(bpf_map__name(map));
-}
-
-static void set_at(struct bpf_map *map, __u32 index, const void *value)
-{
-	set(map, &index, value);
-}
-
-/* The backend's address, IPv4 in the first word. */
-static void backend_address(bool v6, int i, __be32 addr[4])
-{
-	char text[INET6_ADDRSTRLEN];
-
-	memset(addr, 0, 16);
-	snprintf(text, sizeof(text), v6 ? "2001:db8:2::%x" : "192.0.2.%d", 10 + i);
-	inet_pton(v6 ? AF_INET6 : AF_INET, text, addr);
-}
-
-/* --- the tables ------------------------------------------------------------------------------ */
-
-static const struct tg_hop hop = { .ifindex = 1, .dmac = "\2\0\0\0\0\1", .smac = "\2\0\0\0\0\2" };
-
-static const __u64 seed[2] = { 0x0123456789abcdef, 0xfedcba9876543210 };
-
-static void publish_endpoints(struct xdp_bench_bpf *object, bool nat)
-{
-	int maps[] = { bpf_map__fd(object->maps.vips4), bpf_map__fd(object->maps.vips6),
-		nat ? bpf_map__fd(object->maps.reverse4) : -1,
-		nat ? bpf_map__fd(object->maps.reverse6) : -1 };
-	struct tg_endpoints endpoints;
-
-	errno = -tg_endpoints_open(&endpoints, bpf_map__fd(object->maps.clock),
-		bpf_map__fd(object->maps.endpoint_lines), bpf_map__fd(object->maps.endpoints));
-	if (!errno)
-		errno = -tg_endpoints_publish(&endpoints, maps);
-	if (errno)
-		die("endpoint index");
-	tg_endpoints_close(&endpoints);
-}
-
-static void fill_ring(struct xdp_bench_bpf *object)
-{
-	LIBBPF_OPTS(bpf_map_create_opts, opts, .map_flags = BPF_F_MMAPABLE | BPF_F_INNER_MAP);
-	struct tg_maglev_backend backends[BACKENDS];
-	static __u32 table[TG_DEFAULT_SLOTS];
-	__u32 index = RING;
-	int fd;
-
-	for (int i = 0; i < BACKENDS; i++)
-		backends[i] = (struct tg_maglev_backend){ tg_maglev_key(&i, sizeof(i)), i + 1, 1 };
-	if (tg_maglev_build(backends, BACKENDS, table, TG_DEFAULT_SLOTS))
-		die("maglev");
-	fd = bpf_map_create(BPF_MAP_TYPE_ARRAY, "ring", 4, 8, TG_DEFAULT_SLOTS, &opts);
-	if (fd < 0)
-		die("ring");
-	for (__u32 i = 0; i < TG_DEFAULT_SLOTS; i++) {
-		__u64 slot = TG_SLOT(table[i], table[i], 0);
-
-		bpf_map_update_elem(fd, &i, &slot, BPF_ANY);
-	}
-	set(object->maps.rings, &index, &fd);
-}
-
-static void fill_backends(struct xdp_bench_bpf *object, const struct bench_case *c)
-{
-	for (int i = 0; i < BACKENDS; i++) {
-		struct tg_backend backend = { .hop = { hop, hop },
-			.mtu = 1500,
-			.port = c->mode == TG_MODE_NAT ? htons(8080) : 0 };
-
-		backend_address(c->v6, i, backend.addr);
-		set_at(object->maps.backends, i + 1, &backend);
-	}
-}
-
-static void fill_vip(struct xdp_bench_bpf *object, const struct bench_case *c)
-{
-	struct tg_vip vip = { RING, TG_DEFAULT_SLOTS, SERVICE, c->mode, 0, 0 };
-	struct tg_vip4_key key4 = { .port = htons(80), .proto = IPPROTO_TCP };
-	struct tg_vip6_key key6 = { .port = htons(80), .proto = IPPROTO_TCP };
-
-	inet_pton(AF_INET, VIP4, &key4.addr);
-	inet_pton(AF_INET6, VIP6, &key6.addr);
-	set(c->v6 ? object->maps.vips6 : object->maps.vips4, c->v6 ? (void *)&key6 : (void *)&key4,
-		&vip);
-}
-
-static void fill_reverse(struct xdp_bench_bpf *object, bool v6)
-{
-	for (int i = 0; i < BACKENDS; i++) {
-		struct tg_vip6_key key6 = { .port = htons(8080), .proto = IPPROTO_TCP };
-		struct tg_vip4_key key4 = { .port = htons(8080), .proto = IPPROTO_TCP };
-		struct tg_reverse4 to4 = {
-			.port = htons(80), .service = SERVICE, .backend = i + 1
-		};
-		struct tg_reverse6 to6 = {
-			.port = htons(80), .service = SERVICE, .backend = i + 1
-		};
-
-		backend_address(v6, i, key6.addr);
-		key4.addr = key6.addr[0];
-		inet_pton(AF_INET, VIP4, &to4.addr);
-		inet_pton(AF_INET6, VIP6, to6.addr);
-		if (v6)
-			set(object->maps.reverse6, &key6, &to6);
-		else
-			set(object->maps.reverse4, &key4, &to4);
-	}
-}
-
-static void add_route(
-	struct xdp_bench_bpf *object, bool v6, const char *prefix, __u32 length, bool local)
-{
-	struct {
-		__u32 length;
-		__be32 addr[4];
-	} key = { .length = length };
-	struct tg_route route = { .hop = local ? (struct tg_hop){} : hop,
-		.flags = local ? TG_ROUTE_LOCAL : 0,
-		.mtu = 1500 };
-
-	inet_pton(v6 ? AF_INET6 : AF_INET, prefix, key.addr);
-	set(v6 ? object->maps.routes6 : object->maps.routes4, &key, &route);
-}
-
-/* Those of a switch with two ports: its addresses, their networks, a neighbour, a default. */
-static void fill_routes(struct xdp_bench_bpf *object, bool v6)
-{
-	add_route(object, v6, v6 ? "::" : "0.0.0.0", 0, false);
-	add_route(object, v6, v6 ? "2001:db8:2::" : "192.0.2.0", v6 ? 64 : 24, false);
-	add_route(object, v6, v6 ? "2001:db8:2::1" : "192.0.2.1", v6 ? 128 : 32, true);
-	add_route(object, v6, v6 ? "2001:db8:3::" : "203.0.113.0", v6 ? 64 : 24, false);
-	add_route(object, v6, v6 ? "2001:db8:3::1" : "203.0.113.1", v6 ? 128 : 32, true);
-	add_route(object, v6, v6 ? "2001:db8:3::9" : "203.0.113.9", v6 ? 128 : 32, false);
-	add_route(object, v6, v6 ? "::1" : "127.0.0.1", v6 ? 128 : 32, true);
-}
-
-/* --- the packet ------------------------------------------------------------------------------ */
-
-static void fill_tcp(struct tcphdr *tcp, const struct bench_case *c)
-{
-	tcp->source = htons(c->path == REPLY ? 8080 : 40000);
-	tcp->dest = htons(c->path == REPLY ? 40000 : 80);
-	tcp->doff = 5;
-	tcp->ack = !c->syn;
-	tcp->syn = c->syn;
-	tcp->check = 0x1234;
-}
-
-static void fill_frame4(struct bench *b)
-{
-	struct ethhdr *eth = (void *)b->frame;
-	struct iphdr *ip = (void *)(eth + 1);
-	__be32 backend[4];
-
-	b->words = 8;
-	eth->h_proto = htons(ETH_P_IP);
-	ip->version = 4;
-	ip->ihl = 5;
-	ip->ttl = 64;
-	ip->protocol = IPPROTO_TCP;
-	ip->tot_len = htons(b->words * 8 - sizeof(*eth));
-	ip->check = 0x4321;
-	backend_address(false, 3, backend);
-	inet_pton(AF_INET, CLIENT4, b->of->path == REPLY ? &ip->daddr : &ip->saddr);
-	if (b->of->path == REPLY)
-		ip->saddr = backend[0];
-	else
-		inet_pton(AF_INET, b->of->path == MISS ? OTHER4 : VIP4, &ip->daddr);
-	fill_tcp((void *)(ip + 1), b->of);
-}
-
-static void fill_frame6(struct bench *b)
-{
-	struct ethhdr *eth = (void *)b->frame;
-	struct ipv6hdr *ip = (void *)(eth + 1);
-
-	b->words = 10;
-	eth->h_proto = htons(ETH_P_IPV6);
-	ip->version = 6;
-	ip->nexthdr = IPPROTO_TCP;
-	ip->hop_limit = 64;
-	ip->payload_len = htons(b->words * 8 - sizeof(*eth) - sizeof(*ip));
-	inet_pton(AF_INET6, CLIENT6, b->of->path == REPLY ? &ip->daddr : &ip->saddr);
-	if (b->of->path == REPLY)
-		backend_address(true, 3, ip->saddr.s6_addr32);
-	else
-		inet_pton(AF_INET6, VIP6, &ip->daddr);
-	fill_tcp((void *)(ip + 1), b->of);
-}
 
 /* --- programs -------------------------------------------------------------------------------- */
 
 static void without_nat(struct xdp_bench_bpf *object)
 {
 	struct bpf_map *maps[] = { object->maps.reverse4, object->maps.reverse6,
-		object->maps.routes4, object->maps.routes6, object->maps.lines,
-		object->maps.line_marks };
+		object->maps.routes4, object->maps.routes6 };
 
-	object->rodata->features &= ~TG_FEATURE_NAT;
 	for (size_t i = 0; i < sizeof(maps) / sizeof(maps[0]); i++)
 		bpf_map__set_autocreate(maps[i], false);
+}
+
+static bool tunnels(const struct bench_case *c)
+{
+	return c->mode == TG_MODE_IPIP || c->mode == TG_MODE_GUE;
+}
+
+/* What the program is specialised for. */
+static __u32 features_of(const struct bench_case *c)
+{
+	return TG_FEATURE_V4 | TG_FEATURE_V6 | (c->nat ? TG_FEATURE_NAT : 0) |
+	       (strstr(c->name, "range") ? TG_FEATURE_RANGES : 0) |
+	       (c->mode == TG_MODE_IPIP ? TG_FEATURE_IPIP : 0) |
+	       (c->mode == TG_MODE_GUE ? TG_FEATURE_GUE : 0) | (is_quic(c) ? TG_FEATURE_QUIC : 0);
 }
 
 static void load_object(struct bench *b)
@@ -315,8 +91,16 @@ static void load_object(struct bench *b)
 	object->rodata->addr_offset = b->of->v6 ? (reply ? 14 + 36 : 14 + 20) : (reply ? 30 : 26);
 	object->rodata->port_offset = (b->of->v6 ? 54 : 34) + (reply ? 2 : 0);
 	tg_flow_key(seed, &object->rodata->flow_key);
+	object->rodata->features = features_of(b->of);
 	if (!b->of->nat)
 		without_nat(object);
+	if (enters(b->of)) {
+		object->rodata->line_count = TG_DEFAULT_LINES;
+		bpf_map__set_max_entries(object->maps.lines, TG_DEFAULT_LINES);
+		bpf_map__set_max_entries(object->maps.line_marks, TG_DEFAULT_LINES / 64);
+	}
+	object->rodata->shifted = tunnels(b->of);
+	bpf_map__set_autocreate(object->maps.tunnels, tunnels(b->of));
 	if (xdp_bench_bpf__load(object))
 		die("load");
 	b->object = object;
@@ -329,14 +113,23 @@ static void load(struct bench *b)
 	else
 		fill_frame4(b);
 	load_object(b);
-	fill_ring(b->object);
+	fill_ring(b->object, b->of);
 	fill_backends(b->object, b->of);
-	fill_vip(b->object, b->of);
+	if (features_of(b->of) & TG_FEATURE_RANGES)
+		fill_ranges(b->object, b->of);
+	else
+		fill_vip(b->object, b->of);
+	if (is_quic(b->of))
+		fill_quic(b->object);
+	if (tunnels(b->of))
+		fill_tunnel(b->object);
 	if (b->of->nat) {
 		fill_reverse(b->object, b->of->v6);
 		fill_routes(b->object, b->of->v6);
 	}
 	publish_endpoints(b->object, b->of->nat);
+	if (enters(b->of))
+		fill_lines(b);
 }
 
 /* --- runs ------------------------------------------------------------------------------------ */
