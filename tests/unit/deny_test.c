@@ -201,27 +201,31 @@ static const struct entry *naive_judge(const uint32_t addr[4], bool v6)
 
 /* --- packets --- */
 
-static uint32_t send_packets(const uint32_t addr[4], bool v6, int repeat)
+/* One run each: the kernel waits for two grace periods about a run that repeats. */
+static uint32_t send_packets(const uint32_t addr[4], bool v6, int count)
 {
-	char frame[64] = { 0 };
-	struct ethhdr *eth = (void *)frame;
-	struct iphdr *ip4 = (void *)(eth + 1);
-	struct ipv6hdr *ip6 = (void *)(eth + 1);
-	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = sizeof(frame),
-		.repeat = repeat);
+	struct {
+		struct ethhdr eth;
+		union {
+			struct iphdr ip4;
+			struct ipv6hdr ip6;
+		};
+		char rest[10];
+	} __attribute__((packed)) frame = { .eth.h_proto = htons(v6 ? ETH_P_IPV6 : ETH_P_IP) };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = &frame, .data_size_in = sizeof(frame));
 
-	eth->h_proto = htons(v6 ? ETH_P_IPV6 : ETH_P_IP);
 	if (v6) {
-		ip6->version = 6;
-		ip6->nexthdr = IPPROTO_UDP;
-		memcpy(&ip6->saddr, addr, 16);
+		frame.ip6.version = 6;
+		frame.ip6.nexthdr = IPPROTO_UDP;
+		memcpy(&frame.ip6.saddr, addr, 16);
 	} else {
-		ip4->version = 4;
-		ip4->ihl = 5;
-		ip4->tot_len = htons(28);
-		ip4->saddr = addr[0];
+		frame.ip4.version = 4;
+		frame.ip4.ihl = 5;
+		frame.ip4.tot_len = htons(28);
+		frame.ip4.saddr = addr[0];
 	}
-	CHECK_INT(0, bpf_prog_test_run_opts(dp.program, &opts));
+	while (count--)
+		CHECK_INT(0, bpf_prog_test_run_opts(dp.program, &opts));
 	return opts.retval;
 }
 
