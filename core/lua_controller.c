@@ -1,16 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tidegate.core.controller: the datapath, the engine and the balancer, for the library alone. What
- * takes long takes a callback last (see task.await); it gets what is named here, or nil, a text and
- * an errno's name.
+ * tidegate.core.controller: the instance, its program, its ports and what the program counts, for the library
+ * alone. What takes long takes a callback last (see task.await); it gets what is named here, or nil, a
+ * text and an errno's name.
  */
-#include "call.h"
-#include "controller.h"
+#include "controller_lua.h"
 #include "refuse.h"
 #include "spec_lua.h"
 
 #include <errno.h>
-#include <lauxlib.h>
 #include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,7 +16,7 @@
 
 int luaopen_tidegate_core_controller(lua_State *L);
 
-static struct tg_controller *controller_of(lua_State *L)
+struct tg_controller *tg_controller_of(lua_State *L)
 {
 	struct tg_controller *controller = tg_vm_of(L)->user;
 
@@ -27,35 +25,19 @@ static struct tg_controller *controller_of(lua_State *L)
 	return controller;
 }
 
-static struct tg_controller *opened(lua_State *L)
+struct tg_controller *tg_controller_opened(lua_State *L)
 {
-	struct tg_controller *controller = controller_of(L);
+	struct tg_controller *controller = tg_controller_of(L);
 
 	if (!controller->opened)
 		luaL_error(L, "no instance is open");
 	return controller;
 }
 
-static struct tg_controller *started(lua_State *L)
-{
-	struct tg_controller *controller = opened(L);
-
-	if (!controller->engine)
-		luaL_error(L, "the engine is not started");
-	return controller;
-}
-
-static struct tg_controller *controller_of_call(struct tg_call *call)
+struct tg_controller *tg_controller_of_call(struct tg_call *call)
 {
 	return call->vm->user;
 }
-
-static void start_in_engine(struct tg_controller *controller, struct tg_call *call)
-{
-	tg_call_in_engine(call, controller->engine, controller->home);
-}
-
-/* ---- the datapath ---- */
 
 /*
  * open(instance, seed, flows) → { adopted, replaced, features, flows } | nil, text, code. `seed`: 16 bytes
@@ -63,7 +45,7 @@ static void start_in_engine(struct tg_controller *controller, struct tg_call *ca
  */
 static int l_open(lua_State *L)
 {
-	struct tg_controller *controller = controller_of(L);
+	struct tg_controller *controller = tg_controller_of(L);
 	const char *instance = luaL_checkstring(L, 1);
 	size_t size = 0;
 	const char *bytes = luaL_optlstring(L, 2, NULL, &size);
@@ -100,7 +82,7 @@ static int l_open(lua_State *L)
 /* close(): ends the engine and lets go of the instance, which goes on. Not with calls under way. */
 static int l_close(lua_State *L)
 {
-	if (tg_controller_stop(controller_of(L)))
+	if (tg_controller_stop(tg_controller_of(L)))
 		return luaL_error(L, "calls are under way");
 	return 0;
 }
@@ -115,7 +97,7 @@ static void work_specialise(struct tg_call *call)
 	struct specialise_call *this = (struct specialise_call *)call;
 
 	call->code = tg_datapath_specialise(
-		&controller_of_call(call)->datapath, this->features, &call->error);
+		&tg_controller_of_call(call)->datapath, this->features, &call->error);
 }
 
 /* specialise(features, done): makes the program fit. done(true) */
@@ -124,7 +106,7 @@ static int l_specialise(lua_State *L)
 	lua_Integer features = luaL_checkinteger(L, 1);
 	struct specialise_call *this;
 
-	opened(L);
+	tg_controller_opened(L);
 	this = tg_call_new(L, sizeof(*this), 2);
 	this->features = features;
 	this->call.work = work_specialise;
@@ -135,7 +117,7 @@ static int l_specialise(lua_State *L)
 /* start() → true | nil, text, code: the engine, with the balancer in it. After specialise. */
 static int l_start(lua_State *L)
 {
-	struct tg_controller *controller = opened(L);
+	struct tg_controller *controller = tg_controller_opened(L);
 	struct tg_error error = { "" };
 	int result;
 
@@ -161,7 +143,7 @@ static void work_attach(struct tg_call *call)
 {
 	struct attach_call *this = (struct attach_call *)call;
 
-	call->code = tg_datapath_attach(&controller_of_call(call)->datapath, this->device,
+	call->code = tg_datapath_attach(&tg_controller_of_call(call)->datapath, this->device,
 		this->mode, &this->out, &call->error);
 }
 
@@ -186,7 +168,7 @@ static struct attach_call *new_attach_call(lua_State *L, int callback)
 	const char *device = luaL_checkstring(L, 1);
 	struct attach_call *this;
 
-	opened(L);
+	tg_controller_opened(L);
 	luaL_argcheck(
 		L, strlen(device) < IF_NAMESIZE, 1, "a device's name has at most 15 characters");
 	this = tg_call_new(L, sizeof(*this), callback);
@@ -212,7 +194,7 @@ static void work_detach(struct tg_call *call)
 	struct attach_call *this = (struct attach_call *)call;
 
 	call->code =
-		tg_datapath_detach(&controller_of_call(call)->datapath, this->device, &call->error);
+		tg_datapath_detach(&tg_controller_of_call(call)->datapath, this->device, &call->error);
 }
 
 /* detach(device, done): done(true) */
@@ -237,7 +219,7 @@ static void add_link(void *user, const char *device, unsigned int ifindex)
 static int l_links(lua_State *L)
 {
 	lua_newtable(L);
-	tg_datapath_links(&opened(L)->datapath, add_link, L);
+	tg_datapath_links(&tg_controller_opened(L)->datapath, add_link, L);
 	return 1;
 }
 
@@ -276,7 +258,7 @@ static __be32 host_mask(lua_Integer bits)
  */
 static int l_tunnel(lua_State *L)
 {
-	struct tg_datapath *dp = &opened(L)->datapath;
+	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
 	struct tg_addr source4 = tg_check_addr(L, 1), source6 = tg_check_addr(L, 3);
 	lua_Integer length4 = luaL_checkinteger(L, 2), length6 = luaL_checkinteger(L, 4);
 	struct tg_tunnel tunnel = { .source4 = source4.word[0],
@@ -301,7 +283,7 @@ static int l_reasons(lua_State *L)
 		TG_PASS_REASONS(REASON_NAME) TG_DROP_REASONS(REASON_NAME)
 #undef REASON_NAME
 	};
-	struct tg_datapath *dp = &opened(L)->datapath;
+	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
 
 	lua_createtable(L, 0, TG_REASON_COUNT);
 	for (int i = 0; i < TG_REASON_COUNT; i++) {
@@ -313,6 +295,23 @@ static int l_reasons(lua_State *L)
 	return 1;
 }
 
+/* flows() → { [name] = packets }: what became of flows that were to be entered in the line table. */
+static int l_flows(lua_State *L)
+{
+	static const char *const names[TG_FLOWS_COUNT] = {
+#define FLOW_NAME(symbol, name) [TG_FLOWS_##symbol] = name,
+		TG_FLOW_COUNTS(FLOW_NAME)
+#undef FLOW_NAME
+	};
+	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
+
+	lua_createtable(L, 0, TG_FLOWS_COUNT);
+	for (int i = 0; i < TG_FLOWS_COUNT; i++) {
+		lua_pushinteger(L, tg_datapath_flows(dp, i));
+		lua_setfield(L, -2, names[i]);
+	}
+	return 1;
+}
 static void push_table(void *user, const char *table, __u64 bytes)
 {
 	lua_State *L = user;
@@ -325,7 +324,7 @@ static void push_table(void *user, const char *table, __u64 bytes)
 static int l_tables(lua_State *L)
 {
 	lua_createtable(L, 0, TG_MAP_COUNT);
-	tg_datapath_memory(&opened(L)->datapath, push_table, L);
+	tg_datapath_memory(&tg_controller_opened(L)->datapath, push_table, L);
 	return 1;
 }
 
@@ -341,275 +340,10 @@ static int l_unload(lua_State *L)
 	return 1;
 }
 
-/* ---- the balancer ---- */
-
-struct apply_call {
-	struct tg_call call;
-	struct tg_spec *spec;
-};
-
-static void work_apply(struct tg_call *call)
-{
-	struct apply_call *this = (struct apply_call *)call;
-
-	call->code =
-		tg_balancer_apply(controller_of_call(call)->balancer, this->spec, &call->error);
-	this->spec = NULL;
-}
-
-/* apply(services, partial, done): makes the services those named; `partial` leaves others alone. */
-static int l_apply(lua_State *L)
-{
-	struct tg_controller *controller = started(L);
-	struct apply_call *this;
-
-	tg_push_spec(L, 1);
-	this = tg_call_new(L, sizeof(*this), 3);
-	this->spec = tg_spec_take(L, -1);
-	this->spec->partial = lua_toboolean(L, 2);
-	this->call.work = work_apply;
-	start_in_engine(controller, &this->call);
-	return 0;
-}
-
-struct status_call {
-	struct tg_call call;
-	struct tg_status *status;
-};
-
-static void work_status(struct tg_call *call)
-{
-	struct status_call *this = (struct status_call *)call;
-
-	this->status = tg_balancer_status(controller_of_call(call)->balancer);
-	call->code = this->status ? 0 : -ENOMEM;
-}
-
-static int push_status(struct tg_call *call, lua_State *L)
-{
-	tg_push_status(L, ((struct status_call *)call)->status);
-	return 1;
-}
-
-static void release_status(struct tg_call *call)
-{
-	struct status_call *this = (struct status_call *)call;
-
-	if (this->status)
-		tg_status_free(this->status);
-}
-
-/* status(done): done(list of services) */
-static int l_status(lua_State *L)
-{
-	struct tg_controller *controller = started(L);
-	struct status_call *this = tg_call_new(L, sizeof(*this), 1);
-
-	this->call.work = work_status;
-	this->call.push = push_status;
-	this->call.release = release_status;
-	start_in_engine(controller, &this->call);
-	return 0;
-}
-
-struct lookup_call {
-	struct tg_call call;
-	char service[TG_NAME_SIZE];
-	struct tg_flow flow;
-	struct tg_lookup found;
-};
-
-static void work_lookup(struct tg_call *call)
-{
-	struct lookup_call *this = (struct lookup_call *)call;
-
-	call->code = tg_balancer_lookup(controller_of_call(call)->balancer, this->service,
-		&this->flow, &this->found, &call->error);
-}
-
-static int push_endpoint(lua_State *L, const struct tg_addr *addr, uint16_t port)
-{
-	char text[TG_ADDR_TEXT];
-
-	lua_pushstring(L, tg_addr_print(addr, text));
-	if (port)
-		lua_pushinteger(L, port);
-	else
-		lua_pushnil(L);
-	return 2;
-}
-
-static int push_lookup(struct tg_call *call, lua_State *L)
-{
-	struct lookup_call *this = (struct lookup_call *)call;
-	int values = push_endpoint(L, &this->found.addr, this->found.port);
-
-	if (this->found.moves)
-		values += push_endpoint(L, &this->found.fresh_addr, this->found.fresh_port);
-	return values;
-}
-
-/*
- * lookup(service, flow, done): done(backend's address, its port or nil) and, if the flow would go to another
- * one if it began now, that one's; `flow` as tg_check_flow reads it.
- */
-static int l_lookup(lua_State *L)
-{
-	struct tg_controller *controller = started(L);
-	const char *service = luaL_checkstring(L, 1);
-	struct tg_flow flow = tg_check_flow(L, 2);
-	struct lookup_call *this = tg_call_new(L, sizeof(*this), 3);
-
-	snprintf(this->service, sizeof(this->service), "%s", service);
-	this->flow = flow;
-	this->call.work = work_lookup;
-	this->call.push = push_lookup;
-	start_in_engine(controller, &this->call);
-	return 0;
-}
-
-struct route_call {
-	struct tg_call call;
-	struct tg_addr addr;
-	struct tg_nexthop hop;
-};
-
-static void on_route(void *user, const struct tg_nexthop *hop)
-{
-	struct route_call *this = user;
-
-	this->hop = *hop;
-	tg_call_answer(&this->call);
-}
-
-static void work_route(struct tg_call *call)
-{
-	struct route_call *this = (struct route_call *)call;
-
-	call->code =
-		tg_balancer_route(controller_of_call(call)->balancer, &this->addr, on_route, this);
-	call->later = call->code == 0;
-}
-
-/* The same without an engine, as for `check` when no daemon runs. */
-static void route_here(struct tg_controller *controller, struct route_call *this)
-{
-	this->call.home = controller->home;
-	this->call.code =
-		tg_controller_ask(controller, &this->addr, on_route, this, &this->call.error);
-	if (this->call.code)
-		tg_call_answer(&this->call);
-}
-
-static int push_route(struct tg_call *call, lua_State *L)
-{
-	tg_push_nexthop(L, &((struct route_call *)call)->hop);
-	return 1;
-}
-
-/* route(addr, done): done(next hop), as the kernel would reach it. With or without an engine. */
-static int l_route(lua_State *L)
-{
-	struct tg_controller *controller = controller_of(L);
-	struct tg_addr addr = tg_check_addr(L, 1);
-	struct route_call *this = tg_call_new(L, sizeof(*this), 2);
-
-	this->addr = addr;
-	this->call.work = work_route;
-	this->call.push = push_route;
-	if (controller->engine)
-		start_in_engine(controller, &this->call);
-	else
-		route_here(controller, this);
-	return 0;
-}
-
-struct report {
-	struct tg_controller *controller;
-	struct tg_probe_result result;
-	char key[];
-};
-
-static void take_report(void *arg)
-{
-	struct report *report = arg;
-
-	tg_balancer_report(report->controller->balancer, report->key, &report->result);
-	free(report);
-}
-
-/* report(check_key, ok, reason, latency): the result of a check that a script ran. */
-static int l_report(lua_State *L)
-{
-	struct tg_controller *controller = started(L);
-	const char *key = luaL_checkstring(L, 1), *reason = luaL_optstring(L, 3, "");
-	double latency = luaL_optnumber(L, 4, 0);
-	struct report *report = calloc(1, sizeof(*report) + strlen(key) + 1);
-
-	if (!report)
-		return luaL_error(L, "out of memory");
-	report->controller = controller;
-	report->result.ok = lua_toboolean(L, 2);
-	report->result.latency_ns = latency * 1e9;
-	snprintf(report->result.reason, sizeof(report->result.reason), "%s", reason);
-	strcpy(report->key, key);
-	tg_engine_post(controller->engine, take_report, report);
-	return 0;
-}
-
-struct tune_call {
-	struct tg_call call;
-	uint64_t idle_ms;
-	uint32_t newcomers;
-};
-
-static void work_tune(struct tg_call *call)
-{
-	struct tune_call *this = (struct tune_call *)call;
-
-	tg_balancer_tune(controller_of_call(call)->balancer, this->idle_ms, this->newcomers);
-}
-
-/* tune(idle, newcomers, done): see tg_balancer_tune; seconds, 0: the default. done(true) */
-static int l_tune(lua_State *L)
-{
-	struct tg_controller *controller = started(L);
-	double idle = luaL_checknumber(L, 1);
-	lua_Integer newcomers = luaL_checkinteger(L, 2);
-	struct tune_call *this;
-
-	luaL_argcheck(L, idle >= 0 && idle <= 86400, 1, "0 to 86400 s");
-	luaL_argcheck(L, newcomers >= 0 && newcomers <= UINT32_MAX, 2, "0 to 2^32 - 1");
-	this = tg_call_new(L, sizeof(*this), 3);
-	this->idle_ms = idle * 1000;
-	this->newcomers = newcomers;
-	this->call.work = work_tune;
-	start_in_engine(controller, &this->call);
-	return 0;
-}
-
-/* flows() → { [name] = packets }: what became of flows that were to be entered in the line table. */
-static int l_flows(lua_State *L)
-{
-	static const char *const names[TG_FLOWS_COUNT] = {
-#define FLOW_NAME(symbol, name) [TG_FLOWS_##symbol] = name,
-		TG_FLOW_COUNTS(FLOW_NAME)
-#undef FLOW_NAME
-	};
-	struct tg_datapath *dp = &opened(L)->datapath;
-
-	lua_createtable(L, 0, TG_FLOWS_COUNT);
-	for (int i = 0; i < TG_FLOWS_COUNT; i++) {
-		lua_pushinteger(L, tg_datapath_flows(dp, i));
-		lua_setfield(L, -2, names[i]);
-	}
-	return 1;
-}
-
 /* on_event(fn): fn { name, service, backend, reason } for what happens of itself. */
 static int l_on_event(lua_State *L)
 {
-	struct tg_controller *controller = controller_of(L);
+	struct tg_controller *controller = tg_controller_of(L);
 
 	luaL_checktype(L, 1, LUA_TFUNCTION);
 	luaL_unref(L, LUA_REGISTRYINDEX, controller->on_event);
@@ -630,15 +364,9 @@ static const luaL_Reg functions[] = {
 	{ "features", l_features },
 	{ "tunnel", l_tunnel },
 	{ "reasons", l_reasons },
+	{ "flows", l_flows },
 	{ "tables", l_tables },
 	{ "unload", l_unload },
-	{ "apply", l_apply },
-	{ "status", l_status },
-	{ "lookup", l_lookup },
-	{ "tune", l_tune },
-	{ "flows", l_flows },
-	{ "route", l_route },
-	{ "report", l_report },
 	{ "on_event", l_on_event },
 	{ NULL, NULL },
 };

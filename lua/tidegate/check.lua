@@ -7,7 +7,7 @@
 --- here; its result goes to the same rise/fall machine.
 
 local address = require "tidegate.address"
-local controller = require "tidegate.core.controller"
+local balancer = require "tidegate.core.balancer"
 local generation = require "tidegate.generation"
 local misuse = require "tidegate.misuse"
 local schema = require "tidegate.schema"
@@ -134,7 +134,7 @@ local function probe(spec, fn)
     up, reason = false, ("timeout after %g s"):format(spec.timeout)
   end
   local why = up and "" or tostring(reason or "check said no")
-  controller.report(spec.key, up and true or false, why, task.now() - started)
+  balancer.report(spec.key, up and true or false, why, task.now() - started)
 end
 
 local due = {}       -- check's key → when it is to run next: goes on when a reload takes over

@@ -3,6 +3,7 @@
 --- at a time: a whole generation's (commit), or one service's (change).
 
 local address = require "tidegate.address"
+local balancer = require "tidegate.core.balancer"
 local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
@@ -57,7 +58,7 @@ end
 
 --- Takes over what runs already; after controller.start.
 function running.adopt()
-  for _, status in ipairs(assert(task.await(controller.status))) do
+  for _, status in ipairs(assert(task.await(balancer.status))) do
     running.services[status.name] = adopt_service(status)
   end
   for device, ifindex in pairs(controller.links()) do
@@ -100,7 +101,7 @@ local function named_backend(spec, name)
   for _, backend in ipairs(spec.backends) do
     if backend.name == name then return backend end
   end
-  for _, service in ipairs(assert(task.await(controller.status))) do
+  for _, service in ipairs(assert(task.await(balancer.status))) do
     for _, backend in ipairs(service.name == spec.name and service.backends or {}) do
       if backend.leaves and address.format(backend.addr, backend.port) == name then return backend, true end
     end
@@ -110,7 +111,7 @@ end
 --- Why l2dsr can't deliver to a backend: only a neighbour's MAC can be addressed. nil: it can.
 function running.refuses_route(spec, backend)
   if spec.mode ~= "l2dsr" then return nil end
-  local hop = task.await(controller.route, backend.addr)
+  local hop = task.await(balancer.route, backend.addr)
   if not hop or not hop.gateway then return nil end
   return ("service %q: backend %s is behind the gateway %s, and l2dsr reaches neighbours only; use ipip or gue, or nat")
     :format(spec.name, backend.name, hop.gateway)
@@ -144,7 +145,7 @@ function running.change(name, change)
   local fresh, message, code = changed(spec, change)
   if not fresh then return nil, message, code end
   local ok
-  ok, message, code = task.await(controller.apply, { fresh }, true)
+  ok, message, code = task.await(balancer.apply, { fresh }, true)
   if not ok then return nil, message, code end
   fresh.cut = nil
   running.services[name] = fresh
@@ -173,7 +174,7 @@ end
 --- The status of all services: name → status. Raises if the controller can't tell.
 function running.status()
   local services = {}
-  for _, service in ipairs(assert(task.await(controller.status))) do services[service.name] = complete(service) end
+  for _, service in ipairs(assert(task.await(balancer.status))) do services[service.name] = complete(service) end
   return services
 end
 
@@ -186,7 +187,7 @@ end
 
 --- The backend of a flow, { client =, port =, vip =, vip_port =, proto = }, or nil, why, code.
 function running.lookup(name, flow)
-  local addr, port, fresh, fresh_port = task.await(controller.lookup, name, flow)
+  local addr, port, fresh, fresh_port = task.await(balancer.lookup, name, flow)
   if not addr then return nil, port, fresh end
   return address.format(addr, port), fresh and address.format(fresh, fresh_port)
 end
@@ -316,7 +317,7 @@ function running.commit(state)
   set_tunnel(state.tunnel)
   ok, message, code = lists.commit(state.lists)
   if ok then
-    ok, message, code = task.await(controller.apply, list_of(state.services), false)
+    ok, message, code = task.await(balancer.apply, list_of(state.services), false)
     if not ok then undo_lists() end
   end
   if not ok then

@@ -1,7 +1,7 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- tg.instance: settings of the whole instance.
 
-local controller = require "tidegate.core.controller"
+local balancer = require "tidegate.core.balancer"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local log = require "tidegate.log"
@@ -107,7 +107,7 @@ end
 --- Tells the balancer how long flows are remembered; in a task.
 function settings.tune(gen)
   local given = declared(gen)
-  return assert(task.await(controller.tune, given.idle or 0, given.client_flows or 0))
+  return assert(task.await(balancer.tune, given.idle or 0, given.client_flows or 0))
 end
 
 --- Puts the settings of a generation in force; without one, those that hold while files are first loaded.

@@ -15,6 +15,7 @@ local task = require "tidegate.task"
 local balancer = {}
 balancer.__index = balancer
 
+balancer.core = require "tidegate.core.balancer"
 balancer.refused = object.refused
 balancer.ALL = 31 | 1 << 8 | 1 << 9 -- IPv4, IPv6, nat, ipip, gue, ranges, quic
 
@@ -59,19 +60,19 @@ end
 balancer.__close = balancer.close
 
 function balancer.apply(_, services, partial)
-  return task.await(controller.apply, services, partial or false)
+  return task.await(balancer.core.apply, services, partial or false)
 end
 
 --- Reports the result of an external check until the backend has turned.
 function balancer.report(_, key, ok, reason)
-  controller.report(key, ok, reason or "", 0)
-  assert(task.await(controller.status)) -- the engine has had its turn
+  balancer.core.report(key, ok, reason or "", 0)
+  assert(task.await(balancer.core.status)) -- the engine has had its turn
 end
 
 --- The state of services, by name.
 function balancer.services()
   local found = {}
-  for _, service in ipairs(assert(task.await(controller.status))) do found[service.name] = service end
+  for _, service in ipairs(assert(task.await(balancer.core.status))) do found[service.name] = service end
   return found
 end
 
@@ -167,7 +168,7 @@ end
 
 --- How long flows are remembered, and how many of a client are; see tg_balancer_tune.
 function balancer.tune(_, idle, newcomers)
-  assert(task.await(controller.tune, idle, newcomers or 0))
+  assert(task.await(balancer.core.tune, idle, newcomers or 0))
 end
 
 --- Waits until `probe` says true; fails with `what` if it doesn't for `seconds`.

@@ -125,7 +125,7 @@ describe("a controller that starts", function()
     assert.error_matches(function() controller.open(bal.instance) end, "open already")
     bal:leave()
     assert.error_matches(function() controller.start() end, "no instance is open")
-    assert.error_matches(function() task.await(controller.status) end, "no instance is open")
+    assert.error_matches(function() task.await(balancer.core.status) end, "no instance is open")
     assert.error_matches(function() controller.links() end, "no instance is open")
     assert(controller.open(bal.instance))
     bal.open = true

@@ -171,7 +171,7 @@ describe("a checked backend", function()
     many[1001] = "10.99.0.1"
     assert(bal:apply { balancer.declare("s1", { vips = { VIP }, backends = many }) })
     local start = task.now()
-    for i = 1, 1000 do controller.report(many[i].addr, false, "gone", 0) end
+    for i = 1, 1000 do balancer.core.report(many[i].addr, false, "gone", 0) end
     local service = bal:service "s1"
     assert.equal(service.ring4, service.backends["10.99.0.1"].slots)
     local took = task.now() - start

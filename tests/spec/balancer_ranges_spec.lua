@@ -228,7 +228,7 @@ describe("lookup", function()
   teardown(function() bal:close() end)
 
   local function look(service, vip, port, proto)
-    local found, why, code = task.await(controller.lookup, service,
+    local found, why, code = task.await(balancer.core.lookup, service,
       { client = "192.0.2.7", port = 40000, vip = vip, vip_port = port, proto = proto })
     return found or code, why
   end

@@ -245,7 +245,7 @@ describe("a service whose backends change", function()
   it("says in lookup where a flow goes, and where it would if it began", function()
     local task = require "tidegate.task"
     local function lookup(port)
-      local addr, _, fresh = task.await(controller.lookup, "web", { client = packets.V4.src, port = port })
+      local addr, _, fresh = task.await(balancer.core.lookup, "web", { client = packets.V4.src, port = port })
       return addr, fresh
     end
     apply { A }

@@ -179,7 +179,7 @@ describe("a flow", function()
           local dst = v6 and "2001:db8::10" or "198.51.100.10"
           local p = tg.packet { ip = { src = src, dst = dst }, [proto] = { sport = port, dport = 443 } }
           local result = assert(program:run(p:bytes(), { ctx = ctx }))
-          local want = task.await(controller.lookup, "web", { client = src, port = port, proto = proto })
+          local want = task.await(balancer.core.lookup, "web", { client = src, port = port, proto = proto })
           local mac = tg.packet.parse(result.data).eth.dst
           local last = tonumber(want:match "[^.:]+$", v6 and 16 or 10)
           local right = ("02:00:00:00:%s:%02x"):format(v6 and "06" or "04", last)
@@ -202,7 +202,7 @@ describe("a program that ends", function()
   it("doesn't wait for a task that asks and asks", function()
     local instance = there [[
       local bal = balancer.new "end"
-      task.start({ name = "asks" }, function() while true do task.await(controller.status) end end)
+      task.start({ name = "asks" }, function() while true do task.await(balancer.core.status) end end)
       task.sleep(0.05)
       return bal.instance
     ]]

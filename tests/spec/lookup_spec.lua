@@ -103,7 +103,7 @@ local CHUNK = [[
   --- Where a packet of the flow goes: the last bytes of its MAC; and where lookup says that it does.
   local function compare(flow)
     local begins = flow.proto == "tcp" and math.random(3) == 1
-    local addr, port, fresh = task.await(controller.lookup, AFFINITIES[flow.k],
+    local addr, port, fresh = task.await(balancer.core.lookup, AFFINITIES[flow.k],
       { client = flow.src, port = flow.sport, vip = flow.dst, vip_port = flow.port, proto = flow.proto })
     local said = assert(begins and fresh or addr, port)
     local l4 = { sport = flow.sport, dport = flow.port }
