@@ -13,7 +13,9 @@
  * each backend. A connection that breaks is not opened again. It ends by a signal.
  *
  * `ask` expects one answer over each of COUNT connections, within 5 s, and closes it; it prints
- * `asked N failed M unanswered U` at its end.
+ * `asked N failed M unanswered U lossy L` at its end. L are those that failed after packets of theirs
+ * had been lost and sent again: if a SYN's answer is lost, and the slot moves before the SYN is sent
+ * again, then two backends answer it, and no balancer could know. They are not in M.
  *
  * `flood` sends COUNT frames at RATE a second out of DEV to MAC; sources are 10.0.0.0/8's and, where
  * ADDRESS is IPv6, of 2001:db8:f00d::/48.
@@ -149,6 +151,7 @@ struct holder {
 	uint64_t interval;
 	uint64_t started;
 	uint32_t unanswered; /* of those that broke */
+	uint32_t after_loss; /* ask: of those that broke, packets of these were sent again before */
 	uint64_t rate;	     /* ask: so many a second; 0: hold */
 	const char *file;
 	struct connection *all;
@@ -167,16 +170,25 @@ static void end(struct holder *holder, struct connection *c, enum state state)
 	close(c->fd);
 }
 
-static void lose(struct holder *holder, struct connection *c)
+/* Tells what became of a request that fails, by its port; true if packets of it had been lost. */
+static bool describe(const struct connection *c, int why)
 {
 	struct sockaddr_in6 from = { 0 };
-	socklen_t size = sizeof(from);
-	int why = errno;
+	struct tcp_info info = { 0 };
+	socklen_t size = sizeof(from), info_size = sizeof(info);
 
 	getsockname(c->fd, (void *)&from, &size);
-	if (holder->rate)
-		fprintf(stderr, "from port %d: broke while %s: %s\n", ntohs(from.sin6_port),
-			c->state == OPENING ? "opening" : "open", strerror(why));
+	getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &info_size);
+	fprintf(stderr, "from port %d: broke while %s, after %.3f s: %s; %u packets sent again\n",
+		ntohs(from.sin6_port), c->state == OPENING ? "opening" : "open",
+		(now() - c->asked_at) / 1e9, strerror(why), info.tcpi_total_retrans);
+	return info.tcpi_total_retrans;
+}
+
+static void lose(struct holder *holder, struct connection *c)
+{
+	if (holder->rate && describe(c, errno))
+		holder->after_loss++;
 	end(holder, c, BROKEN);
 }
 
@@ -315,8 +327,9 @@ static void ask(struct holder *holder)
 	while (holder->opened < holder->count || in_state(holder, OPENING) ||
 		in_state(holder, OPEN))
 		turn(holder);
-	printf("asked %u failed %u unanswered %u\n", holder->opened, in_state(holder, BROKEN),
-		holder->unanswered);
+	printf("asked %u failed %u unanswered %u lossy %u\n", holder->opened,
+		in_state(holder, BROKEN) - holder->after_loss, holder->unanswered,
+		holder->after_loss);
 }
 
 static void hold(struct holder *holder)
