@@ -31,6 +31,8 @@ script()
 			backends = { "10.0.0.13" }, fail = "pass" }
 		tg.service { name = "spares", mode = "l2dsr", vip = "198.51.100.22:80/tcp", check = check,
 			backends = { "10.0.0.13" }, backup = { "10.0.0.12" }, fail = "backup" }
+		tg.service { name = "speed", mode = "l2dsr", vip = { "198.51.100.10:5201/tcp", "[2001:db8::10]:5201/tcp" },
+			backends = { "10.0.0.12", "2001:db8:1::12" } }
 	END
 }
 
@@ -194,12 +196,15 @@ script >"$WORK/l2dsr.lua"
 lab_up --backends 4
 more_vips
 name_servers
+in_background on b2 iperf3 -s >/dev/null 2>&1
 head -c 100000000 /dev/urandom >"$LAB_DIR/files/bulk"
 head -c 40000000 "$LAB_DIR/files/bulk" >"$LAB_DIR/files/slow"
 daemon_start "$WORK/l2dsr.lua"
 check "all backends are up" wait_for 5 in_state web up 8
 all_vips_answer
 packets_are_as_sent
+iperf_runs 4 "$LAB_VIP4"
+iperf_runs 6 "$LAB_VIP6"
 one_dies
 operators_wishes
 none_is_left

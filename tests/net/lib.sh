@@ -141,6 +141,13 @@ in_background()	# CMD…: ended with the test
 	background+=($!)
 }
 
+iperf_runs()	# FAMILY ADDRESS: for a second, to an `iperf3 -s` there
+{
+	check "iperf3 runs over IPv$1" on client iperf3 -c "$2" "-$1" -t 1 -J --logfile "$WORK/iperf.$1"
+	echo "   $(jq '.end.sum_received.bits_per_second / 1e6 | floor' "$WORK/iperf.$1") Mbit/s"
+	check_that "and something arrives" "$(jq '.end.sum_received.bytes' "$WORK/iperf.$1") > 1000000"
+}
+
 # --- the daemon ----------------------------------------------------------------------------------
 
 tg()		# COMMAND ARG…: asks the test's own instance

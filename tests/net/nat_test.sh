@@ -30,6 +30,8 @@ script()
 			vip = { "198.51.100.10:99/tcp", "[2001:db8::10]:99/tcp" } }
 		tg.service { name = "echo", mode = "nat", backends = at(5353),
 			vip = { "198.51.100.10:53/udp", "[2001:db8::10]:53/udp" } }
+		tg.service { name = "speed", mode = "nat", backends = { "10.0.0.12:5202", "[2001:db8:1::12]:5202" },
+			vip = { "198.51.100.10:5201/tcp", "[2001:db8::10]:5201/tcp" } }
 		tg.service { name = "astray", mode = "nat", backends = { "10.0.0.13:80" }, vip = "198.51.100.10:81/tcp" }
 	END
 }
@@ -206,6 +208,7 @@ for host in client $LAB_BACKENDS; do
 done
 sum_of_bulk=$(sum <"$LAB_DIR/files/bulk")
 start_sinks_and_echoes
+in_background on b2 iperf3 -s -p 5202 >/dev/null 2>&1
 in_background on sw ncat -k -l 22 --sh-exec 'echo switch'
 daemon_start "$WORK/nat.lua"
 check "the backends are up, so the switch hears its own probes' answers" wait_for 5 in_state web up 6
@@ -215,6 +218,8 @@ web_answers
 files_go_whole
 datagrams_are_answered
 packets_are_right
+iperf_runs 4 "$LAB_VIP4"
+iperf_runs 6 "$LAB_VIP6"
 direct_is_direct
 others_are_left_alone
 lost_replies_are_reported
