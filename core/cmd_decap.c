@@ -21,17 +21,19 @@ struct request {
 
 static int misused(const char *what, const char *given)
 {
-	fprintf(stderr, "decap: %s \"%s\"\n", what, given);
+	fprintf(stderr, "decap: %s \"%s\" given\n", what, given);
 	return TG_MISUSED;
 }
 
-static int add_address(struct tg_decap_list *list, const char *text)
+static int add_address(struct tg_decap_list *list, const char *option, const char *text)
 {
 	struct tg_addr addr;
 
-	if (tg_addr_parse(text, &addr))
-		return misused("not an IP address:", text);
-	return tg_decap_add(list, &addr) ? misused("too many addresses, from", text) : 0;
+	if (!tg_addr_parse(text, &addr) && !tg_decap_add(list, &addr))
+		return 0;
+	fprintf(stderr, "decap: %s: \"%s\" given, an IP address expected, at most %d of them\n", option,
+		text, TG_DECAP_MAX_ADDRESSES / 2);
+	return TG_MISUSED;
 }
 
 static int set_port(struct request *request, const char *text)
@@ -40,7 +42,7 @@ static int set_port(struct request *request, const char *text)
 	long port = strtol(text, &end, 10);
 
 	if (*end || port < 1 || port > 65535)
-		return misused("--gue-port: 1 to 65535 allowed, not", text);
+		return misused("--gue-port: 1 to 65535 expected,", text);
 	request->decap.gue_port = port;
 	return 0;
 }
@@ -48,7 +50,7 @@ static int set_port(struct request *request, const char *text)
 static int set_mode(struct request *request, const char *text)
 {
 	if (strcmp(text, "auto") && strcmp(text, "native") && strcmp(text, "generic"))
-		return misused("--xdp: auto, native or generic, not", text);
+		return misused("--xdp: auto, native or generic expected,", text);
 	request->decap.xdp = text;
 	return 0;
 }
@@ -57,9 +59,9 @@ static int take_option(struct request *request, int option)
 {
 	switch (option) {
 	case 'v':
-		return add_address(&request->decap.vips, optarg);
+		return add_address(&request->decap.vips, "--vip", optarg);
 	case 't':
-		return add_address(&request->decap.to, optarg);
+		return add_address(&request->decap.to, "--to", optarg);
 	case 'p':
 		return set_port(request, optarg);
 	case 'x':
@@ -98,10 +100,10 @@ static int parse(int argc, char **argv, struct request *request)
 	if (result)
 		return result;
 	if (optind + 1 != argc)
-		return misused("one device is needed, not", optind < argc ? argv[optind + 1] : "");
+		return misused("one device expected,", optind < argc ? argv[optind + 1] : "none");
 	request->device = argv[optind];
 	if (request->detach && request->counters)
-		return misused("either --detach or", "--counters");
+		return misused("either --detach or --counters expected,", "both");
 	return 0;
 }
 
@@ -152,11 +154,6 @@ static int carry_out(struct request *request, struct tg_error *error)
 {
 	int result;
 
-	if (request->netns) {
-		result = tg_instance_enter_netns(request->netns, error);
-		if (result)
-			return result;
-	}
 	if (request->detach)
 		return tg_decap_detach(request->device, error);
 	if (request->counters)
@@ -177,6 +174,10 @@ int tg_cmd_decap(int argc, char **argv)
 	result = parse(argc, argv, &request);
 	if (result)
 		return result;
+	if (request.netns && tg_instance_enter_netns(request.netns, &error)) {
+		fprintf(stderr, "tidegate: %s\n", error.text);
+		return TG_EXIT_ENVIRONMENT;
+	}
 	result = carry_out(&request, &error);
 	if (!result)
 		return TG_EXIT_OK;

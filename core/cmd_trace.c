@@ -184,7 +184,8 @@ static int ask_capture(struct tg_client *client, const struct question *question
 	int code = TG_EXIT_ENVIRONMENT;
 
 	if (!capture) {
-		fprintf(stderr, "trace: %s\n", why);
+		fprintf(stderr, "trace: %s%s%s\n", strstr(why, question->pcap) ? "" : question->pcap,
+			strstr(why, question->pcap) ? "" : ": ", why);
 		return code;
 	}
 	if (find_link(pcap_datalink(capture)))

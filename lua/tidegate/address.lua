@@ -65,6 +65,29 @@ local function port_range(text)
   return first, last > first and last or nil
 end
 
+--- Why an address can be no VIP and no backend's; nil: it can.
+---@param endpoint tidegate.Endpoint
+---@return string?
+function address.refusal(endpoint)
+  local bytes = ip(endpoint.addr).bytes
+  local first, second = bytes:byte(1, 2)
+  if endpoint.family == 4 then
+    if first == 0 then return "0.0.0.0/8 is nobody's address" end
+    if first == 127 then return "a loopback address: packets for it don't leave the host" end
+    if first >= 224 and first < 240 or bytes == "\xff\xff\xff\xff" then return "a multicast or broadcast address" end
+  elseif bytes == ("\0"):rep(16) then
+    return "the unspecified address"
+  elseif bytes == ("\0"):rep(15) .. "\1" then
+    return "a loopback address: packets for it don't leave the host"
+  elseif bytes:sub(1, 12) == ("\0"):rep(10) .. "\xff\xff" then
+    return ("an IPv4 address in IPv6's form: write %d.%d.%d.%d"):format(bytes:byte(13, 16))
+  elseif first == 0xff then
+    return "a multicast address"
+  elseif first == 0xfe and second & 0xc0 == 0x80 then
+    return "a link-local address, which says nothing without a device: give a global one"
+  end
+end
+
 local function parse(text, ports, read)
   local host, rest = split(text)
   local parsed = host and ip(host)

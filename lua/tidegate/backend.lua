@@ -21,7 +21,11 @@ function backend.parse(what, text)
     misuse("%s: %s given, an address such as \"10.0.0.11\" or \"10.0.0.11:8080\" expected", what, schema.show(text))
   end
   local endpoint, problem = address.parse(text)
-  if not endpoint then misuse("backend %q: %s", text, problem) end
+  if not endpoint and address.parse_vip(text) then
+    problem = "several ports, and a backend has one, or the VIP's"
+  end
+  problem = problem or address.refusal(endpoint)
+  if problem then misuse("backend %s: %s", schema.show(text), problem) end
   if endpoint.proto then misuse("backend %q: a backend has no protocol of its own, the VIP's counts", text) end
   return {
     name = address.format(endpoint.addr, endpoint.port), addr = endpoint.addr, family = endpoint.family,

@@ -144,6 +144,12 @@ function List:add(value, given)
   end)
 end
 
+--- Of an answer "it was not there": and there is no such list at all.
+local function known(list, removed, ...)
+  if removed ~= false or lists.counts("deny")[list] or lists.counts("allow")[list] then return removed, ... end
+  return false, ("there is no list %q"):format(list), "ENOENT"
+end
+
 --- Removes a prefix: whether it was on the list, and is no more. Or nil, why, code.
 function List:remove(value, given)
   check_self(self, "remove")
@@ -153,7 +159,8 @@ function List:remove(value, given)
   end, function(draft, _, checked, prefix)
     return draft:remove(verdict, checked.list or verdict, prefix)
   end, function(checked, prefix)
-    return change(0, lists.remove, verdict, checked.list or verdict, prefix, actor())
+    local list = checked.list or verdict
+    return known(list, change(0, lists.remove, verdict, list, prefix, actor()))
   end)
 end
 

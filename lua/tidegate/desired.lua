@@ -216,11 +216,30 @@ local function check_check_ports(spec, note)
   end
 end
 
+--- A packet for a VIP that is sent to a VIP would come back.
+local function check_loop(spec, backend, note)
+  for _, vip in ipairs(spec.vips) do
+    if vip.addr == backend.addr then
+      return note("service %q: backend %s has the address of VIP %s: a backend is another host, with one of its own",
+        spec.name, backend.name, address.format_vip(vip))
+    end
+  end
+end
+
+local function check_affinity(spec, note)
+  if spec.affinity ~= "flow" then return end
+  for _, vip in ipairs(spec.vips) do
+    if vip.proto == "udp" then return end
+  end
+  note('service %q: affinity = "flow" is for UDP, and it has no UDP VIP; TCP flows stay where they are anyway', spec.name)
+end
+
 local function check_backends(spec, note)
   quic.give_ids(spec, TUNNELS[spec.mode], note)
   for _, backend in ipairs(spec.backends) do
     check_family(spec, backend, note)
     check_port(spec, backend, note)
+    check_loop(spec, backend, note)
   end
   check_check_ports(spec, note)
 end
@@ -303,6 +322,7 @@ local function resolve_service(gen, declaration, admins)
     with_check(backend, options, spec)
   end
   check_vips(spec, note)
+  check_affinity(spec, note)
   check_backends(spec, note)
   check_defined(gen.declared.check or {}, spec, note)
   return spec

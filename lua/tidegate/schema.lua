@@ -15,11 +15,13 @@ local misuse = require "tidegate.misuse"
 
 local schema = {}
 
---- A value for a message: short, quoted if it is a string.
+local ESCAPES = { ["\n"] = "\\n", ["\r"] = "\\r", ["\t"] = "\\t", ["\\"] = "\\\\", ['"'] = '\\"' }
+
+--- A value for a message: short, on one line, quoted if it is a string.
 function schema.show(value)
   if type(value) ~= "string" then return type(value) == "table" and "a table" or tostring(value) end
   if #value > 60 then value = value:sub(1, 57) .. "..." end
-  return ("%q"):format(value)
+  return '"' .. value:gsub('[%c\\"]', function(c) return ESCAPES[c] or ("\\x%02x"):format(c:byte()) end) .. '"'
 end
 
 local function wrong(what, value, allowed)
@@ -69,7 +71,8 @@ function schema.seconds(low, high)
       n = number and units[unit] and tonumber(number) * units[unit]
     end
     if type(n) ~= "number" or n ~= n or n < low or n > high then
-      wrong(what, value, ("seconds from %g to %g"):format(low, high))
+      local units_too = type(value) == "string" and ' (or "500ms", "30s", "5m", "1h", "2d")' or ""
+      wrong(what, value, ("seconds from %.14g to %.14g%s"):format(low, high, units_too))
     end
     return n
   end

@@ -23,7 +23,8 @@ local function vip(what, value)
     misuse("%s: %s given, \"ADDRESS:PORT/tcp\" or \"…/udp\" expected", what, schema.show(value))
   end
   local endpoint, problem = address.parse_vip(value)
-  if not endpoint then misuse("VIP %q: %s", value, problem) end
+  problem = problem or address.refusal(endpoint)
+  if problem then misuse("VIP %s: %s", schema.show(value), problem) end
   if not endpoint.port then misuse("VIP %q: the port is missing (\"%s:80/tcp\")", value, value) end
   endpoint.proto = endpoint.proto or "tcp"
   return endpoint

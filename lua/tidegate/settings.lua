@@ -1,6 +1,7 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- tg.instance: settings of the whole instance.
 
+local address = require "tidegate.address"
 local balancer = require "tidegate.core.balancer"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
@@ -28,18 +29,24 @@ local function ends_there(parsed, length)
   return true
 end
 
---- A prefix, "172.16.0.0/16" or one address: { addr, family, length }.
+local LENGTHS = { [4] = { 8, 32 }, [6] = { 16, 128 } } -- of a tunnel's source
+
+--- A prefix that sources are taken from, "172.16.0.0/16" or one address: { addr, family, length }.
 local function prefix(what, value)
   if type(value) ~= "string" then
     misuse("%s: %s given, a prefix (\"172.16.0.0/16\") or an address expected", what, schema.show(value))
   end
-  local text, length = value:match "^([^/]*)/?(%d*)$"
-  local parsed = text and ip(text)
-  if not parsed then misuse("%s: %q is no prefix", what, value) end
-  local bits = parsed.family == 4 and 32 or 128
-  length = tonumber(length) or bits
-  if length > bits then misuse("%s: %q: a length of at most %d allowed", what, value, bits) end
+  local text, length = value:match "^([^/]*)/(%d+)$"
+  local parsed = ip(text or value)
+  if not parsed then misuse("%s: %s is no prefix", what, schema.show(value)) end
+  local least, most = table.unpack(LENGTHS[parsed.family])
+  length = tonumber(length) or most
+  if length < least or length > most then
+    misuse("%s: %q: a length from %d to %d allowed", what, value, least, most)
+  end
   if not ends_there(parsed, length) then misuse("%s: %q has bits set beyond its length", what, value) end
+  local problem = address.refusal { addr = parsed.text, family = parsed.family }
+  if problem then misuse("%s: %q: %s", what, value, problem) end
   return { addr = parsed.text, family = parsed.family, length = length }
 end
 
@@ -51,6 +58,7 @@ local function sources(what, value)
     if found[source.family] then misuse("%s: one prefix of each family expected", what) end
     found[source.family] = source
   end
+  if not next(found) then misuse("%s: a prefix expected, or one of each family", what) end
   return found
 end
 
@@ -63,7 +71,8 @@ local options = schema.table {
   flows = schema.integer(64, 1 << 28), idle = schema.seconds(3, 86400), client_flows = schema.integer(1, (1 << 32) - 1),
   seed = function(what, value)
     if type(value) ~= "string" or #value < 8 then
-      misuse("%s: a secret of at least 8 characters expected, shared by the nodes of a cluster", what)
+      misuse("%s: %s given, a secret of at least 8 characters expected, the same on all nodes of a cluster", what,
+        type(value) == "string" and ("one of %d characters"):format(#value) or schema.show(value))
     end
     return value
   end,

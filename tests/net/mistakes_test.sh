@@ -72,6 +72,15 @@ add_case "a port on an l2dsr backend" 1 "backend 10.0.0.11:8080: l2dsr can't cha
 add_case "an l2dsr backend behind a gateway" 1 'backend 10.0.1.11 is behind the gateway 10.0.0.251.*use ipip or gue' "$(other 'mode = "l2dsr", vip = "198.51.100.30:80", backends = { "10.0.1.11" }')"
 add_case "an endpoint of two VIPs" 1 'the backend 10.0.0.11:80/tcp answers for VIP 198.51.100.30:80/tcp of service "other"' \
 	"$(other 'vip = { "198.51.100.30:80", "198.51.100.31:80" }, backends = { "10.0.0.11:80" }')"
+add_case "a tunnel backend with a port" 1 "backend 10.0.0.11:8080: ipip can't change the port" "$(other 'mode = "ipip", vip = "198.51.100.30:80", backends = { "10.0.0.11:8080" }')"
+add_case "a backend that is the VIP" 1 'backend 198.51.100.30 has the address of VIP' "$(other 'mode = "gue", vip = "198.51.100.30:80", backends = { "198.51.100.30" }')"
+add_case "an unknown affinity" 1 'web.lua:6: tg.service.affinity: "sticky" given, none, flow, strict, source expected' \
+	"$(other 'affinity = "sticky", vip = "198.51.100.30:80", backends = { "10.0.0.11" }')"
+add_case "room for no flow" 1 'web.lua:6: tg.instance.flows: 0 given, an integer from 64' 'tg.instance { flows = 0 }'
+add_case "a tunnel from everywhere" 1 'tg.instance.tunnel.source: "0.0.0.0/0": a length from 8 to 32' 'tg.instance { tunnel = { source = "0.0.0.0/0" } }'
+add_case "a list's file that is not there" 1 'web.lua:6: /none.netset: No such file' 'tg.deny:load "/none.netset"'
+printf '10.9.0.0/16\n<html>\n' >"$WORK/broken.netset"
+add_case "one with a broken line" 1 'broken.netset:2: "<html>": not an IP address or prefix' 'tg.deny:load "broken.netset"'
 add_case "an unknown check" 1 'there is no check "redis"' "$(other 'vip = "198.51.100.30:80", check = { "redis" }, backends = { "10.0.0.11" }')"
 add_case "an unknown pool" 1 'there is no pool "app"' "$(other 'vip = "198.51.100.30:80", backends = "app"')"
 add_case "a string of 1 GiB" 1 'not enough memory \(cap 64 MiB\) at .*web.lua:6' 'local s = ("x"):rep(1 << 30)'
@@ -111,6 +120,27 @@ check_equal "all mistakes of all files are listed" "second.lua:1 web.lua:6 web.l
 check_equal "for programs too" '["second.lua:1","web.lua:6","web.lua:7"]' \
 	"$(tg check --json "$script" "$WORK/second.lua" | jq -c '[.problems[].position | sub(".*/"; "")] | sort')"
 cp "$WORK/good.lua" "$script"
+
+# --- questions and changes while it runs ----------------------------------------------------------------
+
+trace()		{ tg trace "$@"; }
+check_says "trace of a port that is not declared" 2 'there is no port "eth9" \(ports: eth0, eth1\)' trace eth9 "tcp 192.0.2.7:1 > $LAB_VIP4:80"
+check_says "of a packet without a destination" 2 '"tcp 192.0.2.7:1" \(allowed: "tcp SOURCE > DESTINATION' trace eth0 "tcp 192.0.2.7:1"
+check_says "of a port above 65535" 2 'tcp.sport: 70000 \(allowed: an integer from 0 to 65535\)' trace eth0 "tcp 192.0.2.7:70000 > $LAB_VIP4:80"
+check_says "of two families" 2 'ip.dst: "2001:db8::1" \(allowed: of the same family' trace eth0 "tcp 192.0.2.7:1 > [2001:db8::1]:80"
+check_says "of digits that are none" 2 '"zz" \(allowed: pairs of hexadecimal digits\)' trace eth0 --hex zz
+check_says "of a frame too short" 2 'a frame has 14 bytes at least, this one 2' trace eth0 --hex ffff
+check_says "of a capture that is not there" 3 "$WORK/none.pcap: No such file" trace eth0 --pcap "$WORK/none.pcap"
+check_says "of a file that is no capture" 3 "$script: .*file format" trace eth0 --pcap "$script"
+says()		{ tg eval "$1"; }	# EXPRESSION
+check_says "a prefix that is none" 1 'tg.deny:add: "10.0.0.300": not an IP address or prefix' says 'tg.deny:add("10.0.0.300")'
+check_says "an end before now" 1 'tg.deny:add.ttl: -5 given, seconds from 0.001' says 'tg.deny:add("10.0.0.3", { ttl = -5 })'
+check_says "a list that is not there" 0 'there is no list \\"nosuch' says 'tg.deny:remove("10.0.0.3", { list = "nosuch" })'
+check_says "a file that is not there" 0 '/none.netset: No such file' says 'tg.deny:load("/none.netset")'
+check_says "a feed with a broken line" 0 'line 2: \\"<html>' says 'tg.deny:replace("feed", "10.0.0.1\n<html>")'
+check_says "an empty feed" 0 '0 prefixes given, at least 1 expected' says 'tg.deny:replace("feed", "")'
+check_says "a backend that can be none" 1 'backend "127.0.0.1": a loopback address' says 'tg.services.web:add("127.0.0.1")'
+check_equal "what runs is as it was" "$before" "$(state)"
 
 # --- a script that does not end -----------------------------------------------------------------------------
 
@@ -171,6 +201,14 @@ check_says "nor run another" 3 "it takes root to run an instance" nobody run "$W
 check_says "but plan one" 4 '^\+ service web' nobody check "$WORK/good.lua" --instance "$INSTANCE-2"
 check_says "a second daemon is refused" 3 "already running: process $DAEMON " \
 	"$TIDEGATE" run "$WORK/good.lua" --instance "$INSTANCE" --netns "$LAB_SW"
+
+nobodys()	{ nsenter --net="/run/netns/tg-$lab_name-b1" -- setpriv --reuid=65534 --regid=65534 --clear-groups "$WORK/tidegate" "$@"; }
+check_says "decap of a device that is not there" 3 "nosuch0: no such device in this network namespace" \
+	"$TIDEGATE" decap nosuch0 --netns "tg-$lab_name-b1"
+check_says "in a network namespace that is not there" 3 'network namespace "nosuch": there is none' "$TIDEGATE" decap eth0 --netns nosuch
+check_says "by nobody" 3 "it takes root, or CAP_BPF and CAP_NET_ADMIN" nobodys decap eth0
+check_says "its end where nothing is attached" 1 'eth0: nothing is attached by `tidegate decap`' \
+	"$TIDEGATE" decap eth0 --detach --netns "tg-$lab_name-b1"
 
 without()	# CAPABILITIES COMMAND…: in the switch, root but for these
 {

@@ -172,7 +172,7 @@ describe("a mistake with lists", function()
     is('tg.deny:add: "10.0.0.0/33": after the slash: 0 to 32 allowed', "tg.deny:add '10.0.0.0/33'")
     is('tg.allow:add: 5 given, a prefix such as "203.0.113.0/24" expected', "tg.allow:add(5)")
     is('tg.deny:add: unknown option "tll" (allowed: count, list, reason, ttl)', "tg.deny:add('10.0.0.1', { tll = 1 })")
-    is('tg.deny:add.ttl: -1 given, seconds from 0.001 to 3.1536e+08 expected', "tg.deny:add('10.0.0.1', { ttl = -1 })")
+    is('tg.deny:add.ttl: -1 given, seconds from 0.001 to 315360000 expected', "tg.deny:add('10.0.0.1', { ttl = -1 })")
     is('tg.deny:add.reason: 7 given, a string expected', "tg.deny:add('10.0.0.1', { reason = 7 })")
     is("tg.deny:add: count = true is for single addresses, and 10.0.0.0/8 is none",
       "tg.deny:add('10.0.0.0/8', { count = true })")

@@ -326,7 +326,7 @@ describe("an option that is wrong", function()
     { { quic = "{ offset = 18, length = 3 }" },
       "tg.service.quic: 3 bytes at offset 18, but a connection ID has at most 20" },
     { { slots = "65536" }, "tg.service.slots: 65536 given, a prime below 2^24 expected" },
-    { { drain = "-1" }, "tg.service.drain: -1 given, seconds from 0 to 2.592e+06 expected" },
+    { { drain = "-1" }, "tg.service.drain: -1 given, seconds from 0 to 2592000 expected" },
     { { fail = "'reject'" }, 'tg.service.fail: "reject" given, drop, pass, backup expected' },
     { { backends = "{ '10.0.0.11', '10.0.0.11' }" }, 'tg.service.backends: backend "10.0.0.11" is listed twice' },
     { { backends = "{ '10.0.0.11', [3] = '10.0.0.12' }" },

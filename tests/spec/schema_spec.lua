@@ -28,7 +28,7 @@ describe("a checker", function()
       assert.equal(expected, seconds("option", given))
     end
     for _, given in ipairs { 0, "2h", "5", "5 s", "s", 0 / 0, 1 / 0, true } do
-      assert.matches("seconds from 0.001 to 3600 expected", refusal(seconds, given))
+      assert.matches("seconds from 0.001 to 3600.* expected", refusal(seconds, given))
     end
   end)
 

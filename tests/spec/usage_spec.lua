@@ -67,6 +67,14 @@ describe("wrong usage", function()
       ["trace eth0"] = "one packet is needed",
       ["trace"] = "a port is needed",
       ["eval"] = "takes one argument, 0 given",
+      ["trace eth0 --hex 00 tcp"] = "one packet is needed",
+      ["decap"] = "one device expected",
+      ["decap eth0 eth1"] = 'one device expected, "eth1" given',
+      ["decap eth0 --vip 10.0.0.300"] = '--vip: "10.0.0.300" given, an IP address expected',
+      ["decap eth0 --to 10.0.0.0/8"] = '--to: "10.0.0.0/8" given, an IP address expected',
+      ["decap eth0 --gue-port 0"] = '--gue-port: 1 to 65535 expected, "0" given',
+      ["decap eth0 --xdp fast"] = '--xdp: auto, native or generic expected, "fast" given',
+      ["decap eth0 --counters --detach"] = "either --detach or --counters expected",
     } do
       local words = {}
       for word in given:gmatch "%S+" do words[#words + 1] = word end
