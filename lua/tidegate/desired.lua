@@ -231,7 +231,8 @@ local function check_affinity(spec, note)
   for _, vip in ipairs(spec.vips) do
     if vip.proto == "udp" then return end
   end
-  note('service %q: affinity = "flow" is for UDP, and it has no UDP VIP; TCP flows stay where they are anyway', spec.name)
+  note('service %q: affinity = "flow" is for UDP, and it has no UDP VIP; TCP flows stay where they are anyway',
+    spec.name)
 end
 
 local function check_backends(spec, note)

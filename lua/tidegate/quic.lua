@@ -29,7 +29,8 @@ function quic.options(what, value)
     misuse("%s: %d bytes at offset %d, but a connection ID has at most %d", what, read.length, read.offset, MAX_ID)
   end
   if read.offset == 0 and read.config then
-    misuse("%s: offset 0 is the first byte, which config = %d claims: offset 1 or more, or no config", what, read.config)
+    misuse("%s: offset 0 is the first byte, which config = %d claims: offset 1 or more, or no config", what,
+      read.config)
   end
   return read
 end

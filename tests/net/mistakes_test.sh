@@ -207,7 +207,7 @@ check_says "decap of a device that is not there" 3 "nosuch0: no such device in t
 	"$TIDEGATE" decap nosuch0 --netns "tg-$lab_name-b1"
 check_says "in a network namespace that is not there" 3 'network namespace "nosuch": there is none' "$TIDEGATE" decap eth0 --netns nosuch
 check_says "by nobody" 3 "it takes root, or CAP_BPF and CAP_NET_ADMIN" nobodys decap eth0
-check_says "its end where nothing is attached" 1 'eth0: nothing is attached by `tidegate decap`' \
+check_says "its end where nothing is attached" 1 "eth0: nothing is attached by .tidegate decap" \
 	"$TIDEGATE" decap eth0 --detach --netns "tg-$lab_name-b1"
 
 without()	# CAPABILITIES COMMAND…: in the switch, root but for these

@@ -88,7 +88,7 @@ describe("tg.instance's tunnel", function()
   it("names what is wrong", function()
     for text, why in pairs {
       ['{ source = "10.0.0.1/8" }'] = 'source: "10.0.0.1/8" has bits set beyond its length',
-      ['{ source = "10.0.0.0/33" }'] = 'source: "10.0.0.0/33": a length of at most 32 allowed',
+      ['{ source = "10.0.0.0/33" }'] = 'source: "10.0.0.0/33": a length from 8 to 32 allowed',
       ['{ source = "2001:db8::1/127" }'] = 'source: "2001:db8::1/127" has bits set beyond its length',
       ['{ source = "ten" }'] = 'source: "ten" is no prefix',
       ['{ source = 10 }'] = 'source: 10 given, a prefix ("172.16.0.0/16") or an address expected',
