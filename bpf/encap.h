@@ -207,7 +207,7 @@ static __always_inline bool write_outer6(struct xdp_md *ctx, const struct encap 
 	__be16 length = bpf_htons(e->l3_length + e->head - sizeof(struct ipv6hdr));
 
 	if (!write_ethernet(data, end, e, out, bpf_htons(ETH_P_IPV6)) ||
-		(void *)(word + (e->gue ? 12 : 10)) > end)
+		(void *)(word + 12) > end) /* ipip writes ten: a packet follows, twelve are there */
 		return false;
 	word[0] = bpf_htonl(6u << 28 | (__u32)e->tos << 20 | (e->flow & 0xfffff));
 	word[1] = length | (__u32)proto << 16 | (__u32)OUTER_TTL << 24;
@@ -319,7 +319,7 @@ static __always_inline enum tg_reason encap_send(struct xdp_md *ctx, struct pack
 static __always_inline enum tg_reason encap_forward(struct xdp_md *ctx, struct packet *pkt,
 	const struct tg_backend *backend, __u64 flow, bool gue, const bool v6)
 {
-	__u32 reason = encap_send(ctx, pkt, backend, flow, features & TG_FEATURE_GUE && gue, v6);
+	__u32 reason = encap_send(ctx, pkt, backend, flow, gue, v6);
 
 	barrier_var(reason); /* it is never NOT_VIP, whose packet is read on: for the verifier */
 	return reason == TG_REASON_NOT_VIP ? TG_REASON_NO_RING : reason;

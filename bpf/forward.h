@@ -53,7 +53,7 @@ static __always_inline enum tg_reason forward(struct xdp_md *ctx, struct packet 
 	note_hit(chosen, HOP_WORDS(&backend->hop[backend->current & 1]), backend->mtu);
 	if (features & TG_FEATURE_NAT && vip->mode == TG_MODE_NAT)
 		reason = nat_forward(ctx, pkt, backend, v6);
-	else if (features & (TG_FEATURE_IPIP | TG_FEATURE_GUE) && vip->mode >= TG_MODE_IPIP)
+	else if (features & TG_FEATURE_TUNNEL && vip->mode >= TG_MODE_IPIP)
 		reason = encap_forward(
 			ctx, pkt, backend, flow, vip->mode == TG_MODE_GUE, v6);
 	else

@@ -21,8 +21,7 @@
 	X(V4, "v4", 0)       /* VIPs of IPv4 */                                                    \
 	X(V6, "v6", 1)       /* VIPs of IPv6 */                                                    \
 	X(NAT, "nat", 2)     /* services in mode nat */                                            \
-	X(IPIP, "ipip", 3)   /* in mode ipip */                                                    \
-	X(GUE, "gue", 4)     /* in mode gue */                                                     \
+	X(TUNNEL, "tunnel", 3) /* in mode ipip or gue */                                            \
 	X(RANGES, "ranges", 8) /* VIPs of a range of ports, or of all */                           \
 	X(QUIC, "quic", 9)     /* UDP services whose packets name their server */                         \
 	X(DENY4, "deny4", 16) /* deny and allow lists of IPv4 */                                    \

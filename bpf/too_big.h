@@ -232,14 +232,14 @@ static __always_inline enum tg_reason too_big(
 /* Global functions: verified apart, called once in a while. */
 __noinline int too_big4(struct xdp_md *ctx, __u32 l2_length, __u32 l3_length, __u32 mtu)
 {
-	if (!(features & (TG_FEATURE_IPIP | TG_FEATURE_GUE)))
+	if (!(features & TG_FEATURE_TUNNEL))
 		return TG_REASON_TOO_BIG_DROPPED;
 	return too_big(ctx, l2_length & 0x1f, l3_length, mtu, false);
 }
 
 __noinline int too_big6(struct xdp_md *ctx, __u32 l2_length, __u32 l3_length, __u32 mtu)
 {
-	if (!(features & (TG_FEATURE_IPIP | TG_FEATURE_GUE)))
+	if (!(features & TG_FEATURE_TUNNEL))
 		return TG_REASON_TOO_BIG_DROPPED;
 	return too_big(ctx, l2_length & 0x1f, l3_length, mtu, true);
 }

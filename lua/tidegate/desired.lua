@@ -17,6 +17,7 @@ local settings = require "tidegate.settings"
 local desired = {}
 
 local FEATURES = controller.features()
+local FEATURE_OF_MODE = { l2dsr = 0, nat = FEATURES.nat, ipip = FEATURES.tunnel, gue = FEATURES.tunnel }
 
 --- Something that notes problems at the line of a declaration.
 local function notes(gen, declaration)
@@ -271,7 +272,7 @@ end
 
 --- Do services of these features carry packets in others?
 function desired.tunnels(features)
-  return features & (FEATURES.ipip | FEATURES.gue) ~= 0
+  return features & FEATURES.tunnel ~= 0
 end
 
 --- The features that services need of the program, as bits.
@@ -279,7 +280,7 @@ function desired.features(services)
   local features = 0
   for _, spec in pairs(services) do
     if spec.quic then features = features | FEATURES.quic end
-    features = features | (FEATURES[spec.mode] or 0) -- l2dsr is no feature
+    features = features | FEATURE_OF_MODE[spec.mode]
     for _, vip in ipairs(spec.vips) do
       features = features | FEATURES["v" .. vip.family] | (vip.last and FEATURES.ranges or 0)
     end

@@ -74,8 +74,7 @@ static __u32 features_of(const struct bench_case *c)
 {
 	return TG_FEATURE_V4 | TG_FEATURE_V6 | (c->nat ? TG_FEATURE_NAT : 0) |
 	       (strstr(c->name, "range") ? TG_FEATURE_RANGES : 0) |
-	       (c->mode == TG_MODE_IPIP ? TG_FEATURE_IPIP : 0) |
-	       (c->mode == TG_MODE_GUE ? TG_FEATURE_GUE : 0) | (is_quic(c) ? TG_FEATURE_QUIC : 0);
+	       (tunnels(c) ? TG_FEATURE_TUNNEL : 0) | (is_quic(c) ? TG_FEATURE_QUIC : 0);
 }
 
 static void load_object(struct bench *b)

@@ -48,8 +48,7 @@ static const struct {
 	__u32 feature, for_one_of;
 } rules[] = {
 	{ TG_FEATURE_NAT, VIPS },
-	{ TG_FEATURE_IPIP, VIPS },
-	{ TG_FEATURE_GUE, VIPS },
+	{ TG_FEATURE_TUNNEL, VIPS },
 	{ TG_FEATURE_RANGES, VIPS },
 	{ TG_FEATURE_QUIC, VIPS },
 	{ TG_FEATURE_DENY_COUNT, TG_FEATURE_DENY4 | TG_FEATURE_DENY6 },
@@ -134,22 +133,6 @@ static __u32 instructions_of(int program)
 	return bpf_obj_get_info_by_fd(program, &info, &size) ? 0 : info.verified_insns;
 }
 
-/* The tracing program differs little: where no or one feature is missing, it is loaded as well. */
-static bool is_traced(__u32 features)
-{
-	return __builtin_popcount(TG_FEATURE_ALL & ~features) <= 1;
-}
-
-static int trace(const struct tg_datapath *datapath, struct tg_error *error)
-{
-	static struct tg_trace out;
-	struct tg_tracer *tracer = tg_tracer_new(datapath);
-	int result = tg_tracer_run(tracer, 1, (char[60]){ 0 }, 60, &out, error);
-
-	tg_tracer_free(tracer);
-	return result;
-}
-
 static __u64 now_ms(void)
 {
 	struct timespec now;
@@ -224,8 +207,6 @@ static void load(__u32 features, struct outcome *outcome)
 		outcome->instructions = instructions_of(datapath.program);
 	if (!outcome->code && is_extreme(features))
 		outcome->code = load_tracer(&datapath, &outcome->error);
-	if (!outcome->code && is_traced(features))
-		outcome->code = trace(&datapath, &outcome->error);
 	tg_datapath_close(&datapath);
 	outcome->milliseconds = now_ms() - start;
 }
