@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * Sources that no packet on a wire can have: "martians". The kernel drops them, but what XDP forwards
- * never meets those checks. One comparison each tells almost all packets that they are sound; what
- * looks odd is judged in a function of its own.
+ * never meets those checks. Asked of each family that has VIPs or lists. One comparison each tells almost
+ * all packets that they are sound; what looks odd is judged in a function of its own.
  */
 #ifndef TIDEGATE_BOGUS_H
 #define TIDEGATE_BOGUS_H
@@ -47,11 +47,15 @@ __noinline int bogus4(struct xdp_md *ctx, __u32 l2_length)
 	return ip->saddr == ip->daddr ? TG_REASON_BOGUS_LAND : TG_REASON_NONE;
 }
 
-/* The unspecified address is a source of ICMPv6 alone (duplicate address detection, MLD). */
+/*
+ * The unspecified address is a source of ICMPv6 alone: duplicate address detection, and MLD, which comes
+ * behind a hop-by-hop header.
+ */
 __noinline int bogus6(struct xdp_md *ctx, __u32 l2_length)
 {
 	struct ipv6hdr *ip = l3_at(ctx, l2_length);
 	const __be32 *from = ip->saddr.s6_addr32;
+	__u64 walked;
 
 	if ((void *)(ip + 1) > packet_end(ctx))
 		return TG_REASON_NONE;
@@ -63,9 +67,10 @@ __noinline int bogus6(struct xdp_md *ctx, __u32 l2_length)
 		return TG_REASON_NONE;
 	if (from[3] == bpf_htonl(1))
 		return TG_REASON_BOGUS_LOOPBACK;
-	if (from[3] || (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP))
+	if (from[3])
 		return TG_REASON_NONE;
-	return TG_REASON_BOGUS_ZERO;
+	walked = walk_extensions(ctx, l2_length, ip->nexthdr);
+	return WALKED_PROTO(walked) == IPPROTO_ICMPV6 ? TG_REASON_NONE : TG_REASON_BOGUS_ZERO;
 }
 
 /* 1 where x is 0; without a branch, as parse.h's is_tag. */
@@ -98,8 +103,6 @@ static __always_inline bool is_odd6(const struct ipv6hdr *ip)
 static __always_inline enum tg_reason bogus(
 	struct xdp_md *ctx, const struct packet *pkt, const bool v6)
 {
-	if (!(features & TG_FEATURE_BOGUS))
-		return TG_REASON_NONE;
 	if (likely(!(v6 ? is_odd6(pkt->ip6) : is_odd4(pkt->ip4))))
 		return TG_REASON_NONE;
 	return v6 ? bogus6(ctx, pkt->l2_length) : bogus4(ctx, pkt->l2_length);
@@ -127,7 +130,7 @@ static __always_inline bool is_own_source(const struct packet *pkt, const bool v
 	__u32 mark = tg_address_hash(source, v6, TG_VIP_MARK_BITS), index = 0;
 	struct tg_vip_marks *marks;
 
-	if (!(features & TG_FEATURE_BOGUS))
+	if (!(features & (TG_FEATURE_V4 | TG_FEATURE_V6)))
 		return false;
 	marks = bpf_map_lookup_elem(&vip_marks, &index);
 	return marks && unlikely(marks->word[mark / 64] >> (mark & 63) & 1) && has_vips(source, v6);

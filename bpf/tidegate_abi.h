@@ -26,8 +26,7 @@
 	X(QUIC, "quic", 9)     /* UDP services whose packets name their server */                         \
 	X(DENY4, "deny4", 16) /* deny and allow lists of IPv4 */                                    \
 	X(DENY6, "deny6", 17) /* and of IPv6 */                                                     \
-	X(DENY_COUNT, "deny-count", 18) /* some of their addresses have counters of their own */   \
-	X(BOGUS, "bogus", 19) /* sources that can't be are dropped */
+	X(DENY_COUNT, "deny-count", 18) /* some of their addresses have counters of their own */
 
 enum tg_feature {
 #define TG_FEATURE_ENUM(symbol, name, bit) TG_FEATURE_##symbol = 1 << (bit),
@@ -396,8 +395,9 @@ struct tg_deny_sample {
  * may say too much: the address itself stands in `vips4`, `vips6` (TG_VIP_ADDRESS).
  */
 #define TG_VIP_MARK_BITS 15
+#define TG_VIP_MARKS	 (1 << TG_VIP_MARK_BITS)
 struct tg_vip_marks {
-	__u64 word[(1 << TG_VIP_MARK_BITS) / 64];
+	__u64 word[TG_VIP_MARKS / 64];
 };
 
 /*

@@ -3,8 +3,11 @@
  * The addresses that have VIPs. Some packets name no port (later fragments) or come for any (ICMP
  * errors), so `vips4` and `vips6` hold for each address an entry of its own, port and protocol 0,
  * flag TG_VIP_ADDRESS. It is there as long as one VIP of that address holds it, and before that VIP.
+ * `vip_marks` says of most other addresses that they have none (bpf/bogus.h): a bit for all that meet there.
  */
 #include "balancer_internal.h"
+
+#include "deny_hash.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -55,6 +58,42 @@ static struct address *find(struct tg_balancer *balancer, bool v6, const union e
 	return NULL;
 }
 
+/* ---- marks ---- */
+
+static uint32_t mark_of(const struct address *address)
+{
+	return tg_address_hash(
+		address->v6 ? address->key.v6.addr : &address->key.v4.addr, address->v6, TG_VIP_MARK_BITS);
+}
+
+/* Says of a mark whether an address is there. */
+static void write_mark(struct tg_balancer *balancer, uint32_t mark)
+{
+	struct tg_vip_marks *marks = __atomic_load_n(&balancer->dp->vip_marks, __ATOMIC_ACQUIRE);
+	__u64 bit = 1ull << (mark & 63);
+
+	if (!marks)
+		return;
+	if (balancer->marked[mark])
+		__atomic_or_fetch(&marks->word[mark / 64], bit, __ATOMIC_RELAXED);
+	else
+		__atomic_and_fetch(&marks->word[mark / 64], ~bit, __ATOMIC_RELAXED);
+}
+
+static void mark(struct tg_balancer *balancer, const struct address *address)
+{
+	balancer->marked[mark_of(address)]++;
+	write_mark(balancer, mark_of(address));
+}
+
+static void unmark(struct tg_balancer *balancer, const struct address *address)
+{
+	balancer->marked[mark_of(address)]--;
+	write_mark(balancer, mark_of(address));
+}
+
+/* ---- entries ---- */
+
 static void write_entry(struct tg_balancer *balancer, struct address *address)
 {
 	tg_index_changing(balancer);
@@ -77,6 +116,7 @@ int tg_address_hold(struct tg_balancer *balancer, bool v6, const union endpoint_
 		address->v6 = v6;
 		address->key = key;
 		tg_list_add(&balancer->all_addresses, &address->all);
+		mark(balancer, address);
 	}
 	address->holders++;
 	if (!address->written && !balancer->adopting)
@@ -92,6 +132,8 @@ void tg_address_release(
 
 	if (!address || --address->holders)
 		return;
+	if (for_good)
+		unmark(balancer, address);
 	if (for_good && address->written) {
 		tg_index_changing(balancer);
 		bpf_map_delete_elem(balancer->dp->maps[map_of(address)], &key);
@@ -139,4 +181,6 @@ void tg_addresses_adopt(struct tg_balancer *balancer)
 		if (!address->written)
 			write_entry(balancer, address);
 	}
+	for (uint32_t i = 0; i < TG_VIP_MARKS; i++)
+		write_mark(balancer, i); /* a daemon may have died in between */
 }

@@ -163,6 +163,7 @@ struct tg_balancer {
 	struct tg_list services, changed;
 	struct tg_table by_name, backends, checks, endpoints, addresses;
 	struct tg_list all_addresses; /* struct address of balancer_address.c */
+	uint16_t marked[TG_VIP_MARKS]; /* how many of them have this mark */
 	bool adopting;
 	uint32_t endpoint_count[TG_ENDPOINT_REVERSE6 + 1]; /* by kind */
 	struct service *by_index[TG_MAX_SERVICES];

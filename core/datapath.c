@@ -285,6 +285,9 @@ static int map_all(struct tg_datapath *dp)
 	if (!result)
 		result = map_memory(dp->maps[TG_MAP_RANGE_TABLE], sizeof(struct tg_range_table),
 			(void **)&dp->range_table);
+	if (!result)
+		result = map_memory(dp->maps[TG_MAP_VIP_MARKS], sizeof(struct tg_vip_marks),
+			(void **)&dp->vip_marks);
 	return result;
 }
 
@@ -467,6 +470,7 @@ void tg_datapath_close(struct tg_datapath *dp)
 	unmap(dp->line_marks, (dp->line_count + 63) / 64 * 8);
 	unmap(dp->ranges, RANGES_SIZE);
 	unmap(dp->range_table, sizeof(struct tg_range_table));
+	unmap(dp->vip_marks, sizeof(struct tg_vip_marks));
 	for (int i = 0; i < TG_MAP_COUNT; i++)
 		if (dp->maps[i] >= 0)
 			close(dp->maps[i]);

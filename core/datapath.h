@@ -80,7 +80,7 @@
 	X(DENY6_GUARD64, deny6_guard64, TG_FEATURE_DENY6) \
 	X(DENY6_BUCKETS, deny6_buckets, TG_FEATURE_DENY6) \
 	X(DENY6_RECORDS, deny6_records, TG_FEATURE_DENY6) \
-	X(VIP_MARKS, vip_marks, TG_FEATURE_BOGUS)
+	X(VIP_MARKS, vip_marks, TG_FOR_FLOWS)
 
 enum tg_map {
 #define TG_MAP_ENUM(symbol, name, needed_for) TG_MAP_##symbol,
@@ -104,6 +104,7 @@ struct tg_datapath {
 	size_t line_count;	     /* of those pinned, or to be made */
 	struct tg_endpoint *ranges;	    /* mapped; NULL without ranges */
 	struct tg_range_table *range_table; /* likewise */
+	struct tg_vip_marks *vip_marks;	    /* mapped; NULL until there is a service */
 	bool lines_pinned;
 };
 

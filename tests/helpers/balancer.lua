@@ -135,7 +135,8 @@ local function hex(bytes)
 end
 
 local SIZES = {
-  services = 80, backends = 64, backend_owners = 24, vips4 = 16, vips6 = 16, reverse4 = 16, reverse6 = 28,
+  services = 80, backends = 64, backend_owners = 24, vip_marks = 4096, vips4 = 16, vips6 = 16,
+  reverse4 = 16, reverse6 = 28,
 }
 local KEYS = { vips4 = 8, reverse4 = 8, vips6 = 20, reverse6 = 20 }
 

@@ -52,7 +52,6 @@ static const struct {
 	{ TG_FEATURE_RANGES, VIPS },
 	{ TG_FEATURE_QUIC, VIPS },
 	{ TG_FEATURE_DENY_COUNT, TG_FEATURE_DENY4 | TG_FEATURE_DENY6 },
-	{ TG_FEATURE_BOGUS, VIPS },
 };
 
 struct outcome {
