@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tidegate doctor [--netns NETNS] [DEV…]: a line for each finding of core/doctor.h; all devices but
- * loopback ones where none is named. Exit 1 if something required is missing.
+ * tidegate doctor [--instance NAME] [--netns NETNS] [DEV…]: a line for each finding of core/doctor.h; all
+ * devices but loopback ones where none is named; and what the services of a daemon that runs need
+ * (lua/tidegate/advice.lua). Exit 1 if something required is missing.
  */
 #include <getopt.h>
 #include <net/if.h>
@@ -12,6 +13,7 @@
 #include <sys/utsname.h>
 #include <unistd.h>
 
+#include "client.h"
 #include "cmd.h"
 #include "doctor.h"
 #include "instance.h"
@@ -64,6 +66,22 @@ static void examine_all_devices(struct tally *tally)
 		if_freenameindex(list);
 }
 
+static void examine_services(const struct tg_instance *instance)
+{
+	struct tg_client client;
+	struct tg_error error = { "" };
+	char *args[] = { "doctor" };
+	int result = tg_client_open(&client, instance, &error);
+
+	fflush(stdout); /* the client writes past it */
+	if (!result) {
+		result = tg_client_request(&client, 1, args, &error);
+		tg_client_close(&client);
+	}
+	if (result < 0)
+		printf("services are not looked at: %s\n", error.text);
+}
+
 /* The one that it is developed on, and those of scripts/test --kernels. */
 static const char tested_kernels[] = "6.1, 6.12 and 6.18";
 
@@ -91,16 +109,25 @@ static int print_verdict(const struct tally *tally)
 
 int tg_cmd_doctor(int argc, char **argv)
 {
-	static const struct option options[] = { { "netns", required_argument, NULL, 'n' }, { 0 } };
+	static const struct option options[] = { { "instance", required_argument, NULL, 'i' },
+		{ "netns", required_argument, NULL, 'n' }, { 0 } };
+	const char *netns = NULL, *name = NULL;
+	struct tg_instance instance;
 	struct tally tally = { 0 };
-	const char *netns = NULL;
 	struct tg_error error;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (option != 'n')
+		if (option == 'n')
+			netns = optarg;
+		else if (option == 'i')
+			name = optarg;
+		else
 			return TG_MISUSED;
-		netns = optarg;
+	}
+	if (tg_instance_init(&instance, name, &error)) {
+		fprintf(stderr, "tidegate: %s\n", error.text);
+		return TG_EXIT_USAGE;
 	}
 	print_head();
 	tg_doctor_kernel(print_finding, &tally);
@@ -113,5 +140,6 @@ int tg_cmd_doctor(int argc, char **argv)
 		tg_doctor_device(argv[i], print_finding, &tally);
 	if (optind == argc)
 		examine_all_devices(&tally);
+	examine_services(&instance);
 	return print_verdict(&tally);
 }

@@ -26,7 +26,7 @@ static const struct command {
 		"DEVICE [--vip ADDR]… [--to ADDR]… [--gue-port N] [--xdp MODE] [--netns NETNS] "
 		"[--counters|--detach]",
 		"on a backend: take packets of ipip and gue out, until --detach" },
-	{ "doctor", tg_cmd_doctor, "[DEV…] [--netns NETNS]",
+	{ "doctor", tg_cmd_doctor, "[DEV…] [--instance NAME] [--netns NETNS]",
 		"what this machine offers, and what is missing" },
 	{ "unload", tg_cmd_unload, "[--instance NAME]",
 		"remove everything that an instance has in the kernel, and end its daemon" },

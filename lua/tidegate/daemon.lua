@@ -3,6 +3,7 @@
 --- over the control socket. Called by core/cmd_run.c and core/cmd_check.c.
 
 local address = require "tidegate.address"
+local advice = require "tidegate.advice"
 local check = require "tidegate.check"
 local console = require "tidegate.console"
 local controller = require "tidegate.core.controller"
@@ -120,7 +121,7 @@ console.register("reload", function(request)
   return code
 end)
 
-local function plan_json(gen, made, message)
+local function plan_json(gen, made, needs, message)
   local problems = {}
   for i, problem in ipairs(gen.problems) do
     problems[i] = { position = problem.position, message = problem.message }
@@ -128,6 +129,7 @@ local function plan_json(gen, made, message)
   return json.encode({
     changes = made and setmetatable(made.changes, { __jsontype = "array" }) or json.null,
     acts = made and setmetatable(made.acts, { __jsontype = "array" }) or json.null,
+    needs = made and setmetatable(needs, { __jsontype = "array" }) or json.null,
     problems = setmetatable(problems, { __jsontype = "array" }), message = message,
   }, { indent = true }) .. "\n"
 end
@@ -139,12 +141,13 @@ local function check_files(out, paths, as_json)
   local state = desired.resolve(gen, running.admins)
   local message, code = refusal(gen, state)
   local made = not message and plan.new(running, state, gen:to_do())
+  local needs = made and advice.of_plan(made, state.services)
   if as_json then
-    out:write(plan_json(gen, made, message))
+    out:write(plan_json(gen, made, needs, message))
   elseif message then
     out:error(message)
   else
-    out:write(made:text())
+    out:write(made:text() .. advice.text(needs))
   end
   return code or (made:empty() and EXIT.ok or EXIT.changes)
 end
@@ -280,6 +283,14 @@ console.register("status", function(request)
     write_status(request, report)
   else
     print_status(request, report)
+  end
+end)
+
+--- What `tidegate doctor` says of the services that run.
+console.register("doctor", function(request)
+  for _, name in ipairs(desired.names(running.services)) do
+    local spec = running.services[name]
+    request:write(advice.text { { service = name, mode = spec.mode, needs = advice.of(spec) } })
   end
 end)
 

@@ -3,7 +3,7 @@
 --- tables that the plan compares and the controller takes.
 ---
 ---     { services = { web = { name, mode, fail, slots, vips, backends, … } }, ports = { eth0 = … }, lists = …,
----       features = …, tunnel = … }
+---       features = …, tunnel = …, limits = … }
 
 local address = require "tidegate.address"
 local check = require "tidegate.check"
@@ -363,7 +363,7 @@ function desired.resolve(gen, admins)
   local draft = lists.draft(gen)
   return {
     services = services, ports = ports, lists = draft, features = desired.features(services) | draft:features(),
-    tunnel = settings.tunnel(gen),
+    tunnel = settings.tunnel(gen), limits = settings.limits(gen),
   }
 end
 

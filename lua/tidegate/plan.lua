@@ -16,6 +16,12 @@ function Plan:note(op, kind, name, detail)
   self.changes[#self.changes + 1] = { op = op, kind = kind, name = name, detail = detail }
 end
 
+--- The same of something about a service, which is touched by it.
+function Plan:note_service(service, op, kind, name, detail)
+  self.touched[service] = true
+  self:note(op, kind, name, detail)
+end
+
 local function by_name(list, name_of)
   local result = {}
   for _, entry in ipairs(list) do result[name_of(entry)] = entry end
@@ -37,7 +43,7 @@ local function diff_backends(self, name, was, now)
     local a, b = old[key], new[key]
     local weight = b.weight ~= 1 and (" weight %d"):format(b.weight) or ""
     if not a then
-      self:note("+", "backend", name .. "/" .. key, "added" .. weight)
+      self:note_service(name, "+", "backend", name .. "/" .. key, "added" .. weight)
     else
       if a.weight ~= b.weight then
         self:note("~", "backend", name .. "/" .. key, ("weight %d -> %d"):format(a.weight, b.weight))
@@ -64,7 +70,7 @@ end
 local function diff_vips(self, name, was, now)
   local old, new = by_name(was.vips, address.format_vip), by_name(now.vips, address.format_vip)
   for _, key in ipairs(desired.names(new)) do
-    if not old[key] then self:note("+", "vip", name .. " " .. key) end
+    if not old[key] then self:note_service(name, "+", "vip", name .. " " .. key) end
   end
   for _, key in ipairs(desired.names(old)) do
     if not new[key] then self:note("-", "vip", name .. " " .. key) end
@@ -81,11 +87,11 @@ local function diff_services(self, was, now)
   for _, name in ipairs(desired.names(now)) do
     local a, b = was[name], now[name]
     if not a then
-      self:note("+", "service", name, describe(b))
+      self:note_service(name, "+", "service", name, describe(b))
     else
       for _, field in ipairs { "mode", "fail", "slots", "drain", "affinity" } do
         if a[field] ~= b[field] and a[field] ~= nil then
-          self:note("~", "service", name, ("%s %s -> %s"):format(field, a[field], b[field]))
+          self:note_service(name, "~", "service", name, ("%s %s -> %s"):format(field, a[field], b[field]))
         end
       end
       local before, after = quic.describe(a.quic), quic.describe(b.quic)
@@ -125,6 +131,16 @@ local function diff_tunnel(self, was, now)
   if old ~= new then self:note("~", "instance", "tunnel", ("%s -> %s"):format(old, new)) end
 end
 
+local function diff_limits(self, was, now)
+  for _, name in ipairs { "client_flows", "flows", "idle" } do
+    local old, new = (was.limits or now.limits)[name], now.limits[name]
+    if old ~= new then
+      local later = name == "flows" and ", when the instance is loaded anew: unload, run" or ""
+      self:note("~", "instance", name, ("%s -> %s%s"):format(old or "default", new or "default", later))
+    end
+  end
+end
+
 local function note_list(self, list)
   local name = ("%s %s"):format(list.verdict, list.name)
   local parts = {}
@@ -149,13 +165,19 @@ end
 
 --- Compares two states, and waits for it; `acts` are what would be done once, after the commit.
 function plan.new(was, now, acts)
-  local self = setmetatable({ changes = {}, acts = {} }, meta)
+  local self = setmetatable({ changes = {}, acts = {}, touched = {} }, meta)
   diff_services(self, was.services, now.services)
   diff_ports(self, was.ports, now.ports)
   diff_tunnel(self, was, now)
+  diff_limits(self, was, now)
   diff_lists(self, now.lists)
   for i, act in ipairs(acts or {}) do self.acts[i] = { text = act.text, position = act.position } end
   return self
+end
+
+--- The services that something changes of, but for those that go: name → true.
+function Plan:services()
+  return self.touched
 end
 
 --- Would anything change?

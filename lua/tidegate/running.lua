@@ -17,6 +17,7 @@ local running = {
   ports = {},         -- name → { name, xdp, optional, ifindex, mode, why }
   features = 0,       -- that the program has
   tunnel = nil,       -- what ipip and gue put around a packet (settings.lua)
+  limits = nil,       -- of flows that are remembered (settings.lua); nil of what was adopted
   admins = {},        -- service → backend → { admin, reason, expires }: the operator's, kept over reloads
   attach = true,      -- false: run --no-attach
 }
@@ -327,7 +328,8 @@ function running.commit(state)
   end
   lists.keep()
   detach_others(state.ports)
-  running.services, running.ports, running.tunnel = state.services, state.ports, state.tunnel
+  running.services, running.ports = state.services, state.ports
+  running.tunnel, running.limits = state.tunnel, state.limits
   drop_admins()
   ok, message = specialise(wanted)
   if not ok then log.error("the program keeps features that nothing uses: %s", message) end

@@ -108,6 +108,12 @@ function settings.tunnel(gen)
   }
 end
 
+--- What flows may be remembered, as it was given: { flows, idle, client_flows }, nil where nothing was said.
+function settings.limits(gen)
+  local given = declared(gen)
+  return { flows = given.flows, idle = given.idle, client_flows = given.client_flows }
+end
+
 --- How many flows there shall be room for, or nil.
 function settings.flows(gen)
   return declared(gen).flows

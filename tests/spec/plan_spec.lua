@@ -55,6 +55,15 @@ describe("a plan", function()
     assert.equal("nothing would change\n", made:text())
   end)
 
+  it("names what flows may be remembered", function()
+    assert.same({
+      "~ instance client_flows: 100 -> default",
+      "~ instance flows: default -> 64000, when the instance is loaded anew: unload, run",
+      "~ instance idle: 30 -> 60",
+    }, lines("tg.instance { client_flows = 100, idle = 30 }", "tg.instance { idle = 60, flows = 64000 }"))
+    assert.same({ "nothing would change" }, lines(nil, "tg.instance { idle = 60 }"))
+  end)
+
   it("names each change", function()
     assert.same({
       "~ service dns: drain 300 -> 5",
