@@ -28,7 +28,7 @@ local List = {}
 ---@return boolean? added, string? message, string? code
 function List:add(prefix, options) end
 
---- Removes a prefix, this very one. Whether it was there.
+--- Removes a prefix, this very one. Whether it was there. `ENOENT`: there is no such list.
 ---@param prefix string
 ---@param options? { list?: string }
 ---@return boolean? removed, string? message, string? code

@@ -59,7 +59,11 @@ function tg.pool(options) end
 ---@field check? tg.CheckOptions  of backends without one of their own; without any a backend is up
 ---@field fail? "drop"|"pass"|"backup"  without a live backend: drop (the default), pass to the stack, or use `backup`
 ---@field backup? tg.Pool|string|tg.BackendEntry[]
----@field drain? number|string  seconds that `remove` drains for; 300
+---@field drain? number|string  seconds for which the old flows of a backend that was removed or told to drain may go on;
+--- what is left then is cut. 0 to 30 days; 0: at once; by default 300
+---@field affinity? "none"|"flow"|"strict"|"source"  which flows stay where they are while slots move. none (the default): those
+--- of TCP and QUIC; flow: other UDP too, that speaks within the instance's `idle`; strict: every flow is remembered from
+--- its beginning; source: the client's address alone says the backend
 ---@field quic? boolean|tg.QuicOptions  UDP is QUIC, whose connection IDs name the server
 ---@field slots? integer  of the ring: a prime; 65,537, or the next prime ≥ 100 × the backends
 
@@ -151,6 +155,10 @@ function Service:lookup(client, options) end
 ---@field source string  who declared it: `"file"`
 ---@field backup boolean
 ---@field slots integer  of the ring that lead to it
+---@field leaves boolean  it was removed, and is forgotten when it has drained
+---@field drained boolean  it was told to drain, and that is over
+---@field flows? integer  of one that takes no new ones: about how many old ones spoke within `idle`
+---@field last_flow? number  when the last of them spoke: seconds since 1970
 ---@field packets integer  from clients
 ---@field bytes integer
 ---@field reply_packets integer  to clients, seen in nat alone

@@ -28,11 +28,17 @@ tg = {}
 ---@field log? "debug"|"info"|"warn"|"error"  the lowest level that is logged; `"info"`
 ---@field seed? string  the secret that keys the flow hash, at least 8 characters: the same on all nodes that
 --- serve the same VIPs. In force when the instance is first loaded; without it each instance draws its own
+---@field flows? integer  room for flows that are remembered, 8 bytes each: 64 to 2^28, by default 1,572,864. In force when
+--- the instance is first loaded
+---@field idle? number|string  seconds of silence after which a flow is forgotten: 3 to 86400, by default 300
+---@field client_flows? integer  how many flows of one client (an IPv4 address, an IPv6 /64) may be entered in a thirtieth
+--- of `idle`; 4,096
 ---@field tunnel? tg.TunnelOptions  what the modes ipip and gue put around a packet
 
 ---@class tg.TunnelOptions
 ---@field source? string|string[]  a prefix of each family: the outer source is an address in it, chosen by the flow;
---- `{ "172.16.0.0/16", "100::/64" }`. Of IPv6 at most the last 32 bits vary. One address: the same for all flows
+--- `{ "172.16.0.0/16", "100::/64" }`. Of IPv6 at most the last 32 bits vary. One address: the same for all flows.
+--- IPv4 /8 to /32, IPv6 /16 to /128
 ---@field gue_port? integer  UDP port; 6080
 
 --- Settings of the whole instance; one call.
@@ -53,7 +59,7 @@ local Handler = {}
 function Handler:cancel() end
 
 ---@class tg.Event
----@field name "backend.up"|"backend.down"
+---@field name "backend.up"|"backend.down"|"backend.drained"
 ---@field service string
 ---@field backend string  its endpoint, as in the script
 ---@field reason string

@@ -190,8 +190,9 @@ end
 local function print_service(request, name, service)
   local vips = {}
   for i, vip in ipairs(service.vips) do vips[i] = address.format_vip(vip) end
-  request:print(("service %s: %s %s, fail %s, %d packets, %d bytes"):format(name, service.mode,
-    table.concat(vips, " "), service.fail, service.packets, service.bytes))
+  local moving = service.moving > 0 and (", %d slots moving"):format(service.moving) or ""
+  request:print(("service %s: %s %s, fail %s, %d packets, %d bytes%s"):format(name, service.mode,
+    table.concat(vips, " "), service.fail, service.packets, service.bytes, moving))
   local replies = 0
   for _, backend in ipairs(service.backends) do
     replies = replies + backend.reply_packets

@@ -9,7 +9,7 @@
 #   ```lua check [FILE]  a script that `tidegate check` takes (exit code 4), behind scripts/examples/FILE
 #   ```text tour         every file named is there
 #
-# And: the table of limits has the numbers of bpf/tidegate_abi.h; the examples work with real traffic.
+# And: the table of limits has the numbers of the headers; the examples work with real traffic.
 . "$(dirname "$0")/lib.sh"
 
 cd "$ROOT" || exit 1
@@ -81,7 +81,7 @@ check_output()	# FILE
 check_script()	# FILE EXAMPLE
 {
 	local script=$WORK/script.lua
-	cat ${2:+"scripts/examples/$2"} "$1" >"$script"
+	{ cat ${2:+"scripts/examples/$2"} /dev/null; adapt <"$1"; } >"$script"
 	check_fails "the script of $(basename "$1") is one that check takes" 4 \
 		"$TIDEGATE" check "$script" --netns "$LAB_SW" --instance "$INSTANCE-none"
 }
@@ -103,16 +103,17 @@ check_tour()	# FILE: each word that looks like a file, below the folder whose li
 }
 
 # shellcheck disable=SC2016
-check_limits()	# | what | NUMBER | `TG_NAME`, … |
+check_limits()	# | what | NUMBER | `TG_NAME`, … |: "less one", "× 8" and "/ 2" count
 {
-	local number name less limits=0
-	while read -r number name less; do
+	local number name change value limits=0
+	while read -r number name change; do
 		limits=$((limits + 1))
-		check_equal "the limit $name is the header's" \
-			"$(($(sed -nE "s/^#define $name +([0-9]+).*/\1/p" bpf/tidegate_abi.h) - ${less:-0}))" "$number"
-		done < <(sed -nE 's/^\|[^|]*\| ([0-9,]+) \| `(TG_[A-Z_]+)`(, less one)?.*/\1 \2 \3/p' README.md |
-		sed 's/,//; s/, less one/1/')
-	check_that "limits are found" "$limits > 5"
+		value=$(sed -nE "s/^#define[ \t]+${name}[ \t]+(\([^)]*\)|[0-9]+).*/\1/p" bpf/*.h core/*.h | tr -d u)
+		value="${value:-0} $change"
+		check_equal "the limit $name is the header's" "$((value))" "${number//,/}"
+	done < <(sed -nE 's/^\|[^|]*\| ([0-9,]+) \| `(TG_[A-Z0-9_]+)`(, less one| × 8| \/ 2)?.*/\1 \2 \3/p' README.md |
+		sed 's/, less one/- 1/; s/×/*/')
+	check_that "limits are found" "$limits > 15"
 }
 
 # --- the README from top to bottom ---------------------------------------------------------------
