@@ -22,11 +22,14 @@ services.PORT = { l2dsr = 80, nat = 443, ipip4 = 1004, gue4 = 2004, ipip6 = 1006
 services.MODES = { "l2dsr", "nat", "ipip4", "ipip6", "gue4", "gue6" }
 services.EMPTY, services.OPEN = 81, 82 -- ports of VIPs without a backend: fail is drop, pass
 services.UNRESOLVED = 83 -- one whose backend can't be reached, l2dsr
+services.NO_RING = 84 -- one without its ring
+services.AWAY = 85 -- one whose backend is behind a device that is no port of the switch
+services.OTHER_VIP = { [4] = "198.51.100.77", [6] = "2001:db8:1::77" } -- a VIP's address, too
 services.NO_VIP = 99 -- a port that has no VIP
 
 local TO_CLIENTS = { dmac = "02:00:00:00:03:01", smac = "02:00:00:00:03:02" }
 local TUNNEL_BACKEND = { [4] = "192.0.2.11", [6] = "2001:db8:1::11" }
-local NAT_INDEX, L2DSR_INDEX, TUNNEL_INDEX, UNRESOLVED_INDEX = 0, 10, 20, 30 -- plus the family
+local NAT_INDEX, L2DSR_INDEX, TUNNEL_INDEX, UNRESOLVED_INDEX, AWAY_INDEX = 0, 10, 20, 30, 40 -- plus the family
 
 local function mac(index) return ("02:00:00:00:01:%02x"):format(index) end
 
@@ -48,6 +51,8 @@ local function fill_family(sw, family)
   sw:backend(L2DSR_INDEX + family, { addr = TUNNEL_BACKEND[family], mtu = 1500 })
   sw:backend(TUNNEL_INDEX + family, { addr = TUNNEL_BACKEND[family], mtu = 1500 })
   sw:backend(UNRESOLVED_INDEX + family, away)
+  sw:backend(AWAY_INDEX + family, { addr = TUNNEL_BACKEND[family], mtu = 1500,
+    hop = { ifindex = 4095, dmac = mac(AWAY_INDEX), smac = "02:00:00:00:00:ff" } })
   for _, proto in ipairs { "tcp", "udp" } do
     local function vip(port, given) sw:vip(endpoint(family, services.VIP[family], port, proto), given) end
     for mode, port in pairs(services.PORT) do
@@ -56,6 +61,9 @@ local function fill_family(sw, family)
     vip(services.EMPTY, { ring = { 0 } })
     vip(services.OPEN, { ring = { 0 }, fail = "pass" })
     vip(services.UNRESOLVED, { ring = { UNRESOLVED_INDEX + family } })
+    vip(services.NO_RING, {})
+    vip(services.AWAY, { ring = { AWAY_INDEX + family } })
+    sw:vip(endpoint(family, services.OTHER_VIP[family], 80, proto), { ring = { L2DSR_INDEX + family } })
     local vip_of_nat = endpoint(family, services.VIP[family], services.PORT.nat, proto)
     sw:reverse(endpoint(family, services.NAT_BACKEND[family], services.NAT_PORT, proto), vip_of_nat,
       { service = family, backend = NAT_INDEX + family })
