@@ -40,8 +40,11 @@ static __always_inline bool fragment_recall(
 	return true;
 }
 
-/* Of a copy: to Linux 6.1, memory that a global function was passed is no value for a map. */
-static __always_inline void fragment_remember(
+/*
+ * Of a copy: to Linux 6.1, memory that a global function was passed is no value for a map. Not inlined: so
+ * the copy's stack and that of cross() (slots.h) don't add up.
+ */
+static __noinline void fragment_remember(
 	const struct tg_fragment_key *key, const struct tg_fragment *fragment)
 {
 	struct tg_fragment copy = *fragment;
