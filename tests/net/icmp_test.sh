@@ -96,22 +96,26 @@ unanswered_ports_are_known()
 	done
 }
 
-# Its answer comes when the client is gone.
+# What a server says to it comes when the client is gone.
+answer_late="read -r line; touch $WORK/asked; timeout 5 sh -c 'until [ -e $WORK/gone ]; do sleep 0.05; done'; echo too late"
 gone_clients_are_known()
 {
 	local vip
 	for vip in $LAB_VIP4 $LAB_VIP6; do
-		on client timeout 0.3 ncat -u "$vip" 53 < <(echo you; sleep 1)
+		rm -f "$WORK/asked" "$WORK/gone"
+		on client timeout 6 ncat -u --send-only "$vip" 53 \
+			< <(echo you; wait_for 5 test -e "$WORK/asked")
+		touch "$WORK/gone"
+		sleep 0.5
 	done
-	sleep 0.7
 }
 
 lab_up --backends 2
 head -c 1048576 /dev/urandom >"$LAB_DIR/files/body"
 far_up
 script >"$WORK/icmp.lua"
-in_background on b2 ncat -4 -u -k -l 5353 --sh-exec 'read -r line; sleep 0.6; echo too late'
-in_background on b2 ncat -6 -u -k -l 5353 --sh-exec 'read -r line; sleep 0.6; echo too late'
+in_background on b2 ncat -4 -u -k -l 5353 --sh-exec "$answer_late"
+in_background on b2 ncat -6 -u -k -l 5353 --sh-exec "$answer_late"
 daemon_start "$WORK/icmp.lua"
 check "the VIP answers the far host" wait_for 5 far curl -sf -m 1 "http://$LAB_VIP4/"
 for host in client b2; do
