@@ -391,7 +391,7 @@ static void clear_all(void)
 
 static void random_changes_are_judged_as_a_plain_search_would(void)
 {
-	for (int step = 0; step < 120 && unit_faults < 5; step++) {
+	for (int step = 0; step < unit_some(120) && unit_faults < 5; step++) {
 		int list = below(CLASSES);
 
 		if (naive_count > MOST - 2 * BATCH || !below(8))
@@ -400,7 +400,7 @@ static void random_changes_are_judged_as_a_plain_search_would(void)
 			add_some(list);
 		else
 			remove_some(list);
-		judge_many(400);
+		judge_many(unit_some(400));
 	}
 	compare_contents();
 }
@@ -410,13 +410,13 @@ static void a_later_daemon_finds_what_was_there(void)
 	close_switch();
 	open_switch();
 	compare_contents();
-	judge_many(5000);
+	judge_many(unit_some(5000));
 	for (int step = 0; step < 20 && unit_faults < 5; step++) {
 		if (below(2))
 			add_some(below(CLASSES));
 		else
 			remove_some(below(CLASSES));
-		judge_many(200);
+		judge_many(unit_some(200));
 	}
 }
 
@@ -618,7 +618,7 @@ static void no_packet_passes(const char *from, const char *const (*turns)[8], in
 	replace(0, turns[0]);
 	traffic_ends = false;
 	pthread_create(&thread, NULL, send_traffic, &traffic);
-	for (int i = 1; i <= 18; i++) {
+	for (int i = 1; i <= unit_some(18); i++) {
 		replace(0, turns[i % count]);
 		if (i % 3)
 			continue;
@@ -688,7 +688,7 @@ static void adopt_contents(void)
 
 static void a_daemon_killed_amid_a_change_leaves_whole_prefixes(void)
 {
-	for (int i = 0; i < 12 && unit_faults < 5; i++) {
+	for (int i = 0; i < unit_some(12) && unit_faults < 5; i++) {
 		int ready[2];
 		char byte;
 		pid_t child;
@@ -710,7 +710,7 @@ static void a_daemon_killed_amid_a_change_leaves_whole_prefixes(void)
 		open_switch();
 		adopt_contents();
 		CHECK(naive_count > 0);
-		judge_many(1000);
+		judge_many(unit_some(1000));
 		if (naive_count > MOST / 2)
 			clear_all();
 	}

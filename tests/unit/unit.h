@@ -8,6 +8,7 @@
 #define TG_UNIT_H
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 static int unit_passed, unit_failed, unit_faults;
@@ -49,6 +50,12 @@ static int unit_passed, unit_failed, unit_faults;
 		else                                                                               \
 			unit_passed++;                                                             \
 	} while (0)
+
+/* How much to do of what is long: all, or a quarter where that is to be brief (scripts/test under valgrind). */
+static inline int unit_some(int all)
+{
+	return getenv("TIDEGATE_TEST_BRIEFLY") ? (all + 3) / 4 : all;
+}
 
 static inline int unit_result(void)
 {
