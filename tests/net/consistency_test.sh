@@ -1,15 +1,15 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# 2,000 connections over ten backends, a byte over each every 2 s, where a flow counts as idle after
+# 2,000 connections over ten backends, a byte over each every second, where a flow counts as idle after
 # 20 s (as 30 s would to the default of 300). Backends are added, drained, weighted, moved away and
 # back; the daemon is killed and restarted; 200 reloads change weights under 500 requests a second.
 # All of it once in peace and once under a flood of spoofed SYNs. Not one connection may break, until a
 # backend fails: then its own do, and no other.
 . "$(dirname "$0")/lib.sh"
 
-port=7000 connections=2000 idle=20 interval=2
-reloads=${RELOADS:-200} flood_rate=20000 flood_size=1200000
+port=7000 connections=2000 idle=20 interval=1
+reloads=${RELOADS:-200} flood_rate=20000 flood_size=1000000
 script=$WORK/web.lua
 
 declare -A weight

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-only
---- lookup beside the verdicts of the program that runs: 10,000 flows in each mode, of both families and
+--- lookup beside the verdicts of the program that runs: 3,000 flows in each mode, of both families and
 --- protocols, each affinity, single ports and ranges, while slots move and backends drain and are down.
 local in_netns = require "tests.helpers.in_netns"
 local object = require "tests.helpers.object"
@@ -10,7 +10,7 @@ if object.refused() then
 end
 
 local NETNS <const> = "tg-look-" .. object.run "echo $PPID"
-local FLOWS <const> = 10000
+local FLOWS <const> = 3000
 
 --- 10.99.K.I and 2001:db8:1::K:I are the backends of service K; their MACs end in K:I.
 local function neighbours()
@@ -123,7 +123,7 @@ local CHUNK = [[
   for n = 1, flows do
     local flow = #known > 50 and math.random(2) == 1 and known[math.random(#known)] or new_flow()
     known[(n - 1) % 500 + 1] = flow
-    if n % 2500 == 0 then shake() end
+    if n % 500 == 0 then shake() end
     compare(flow)
   end
   for _ in pairs(spread) do several = several + 1 end
