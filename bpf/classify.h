@@ -23,7 +23,6 @@ struct policy_key {
 	__u64 src_hi, src_lo, dst_hi, dst_lo; /* as in struct tg_policy_step */
 	__u32 kind;			      /* TG_POLICY_KIND_OF */
 	__u16 sport, dport;
-	bool v6;
 	bool has_ports;
 	enum policy_part part;
 };
@@ -91,6 +90,14 @@ CLASSIFY_INLINE const struct tg_policy_vector *policy_address(
 	return policy_at(policy->vectors, entry, sizeof(struct tg_policy_vector));
 }
 
+CLASSIFY_INLINE const struct tg_policy_table *policy_kinds(
+	const struct tg_policy *policy, enum policy_part part)
+{
+	if (part == POLICY_WHOLE)
+		return &policy->table[TG_POLICY_KIND];
+	return &policy->table[part == POLICY_FIRST_FRAGMENT ? TG_POLICY_FIRST : TG_POLICY_LATER];
+}
+
 CLASSIFY_INLINE const struct tg_policy_ports *policy_ports(const struct tg_policy *policy,
 	const struct tg_policy_table *table, __u32 port, __u32 none, bool has_ports)
 {
@@ -110,17 +117,17 @@ CLASSIFY_INLINE __u32 policy_lowest(__u64 bits)
 	return place[(bits & -bits) * 0x03f79d71b4cb0a89ull >> 58];
 }
 
-/* The first rule's number, or TG_POLICY_NO_RULE. `words` (policy->words) is a constant where that pays. */
-CLASSIFY_INLINE __u32 classify(
-	const struct tg_policy *policy, const struct policy_key *key, const __u32 words)
+/* The first rule's number, or TG_POLICY_NO_RULE. `words`: policy->words, a constant where that pays. */
+CLASSIFY_INLINE __u32 classify(const struct tg_policy *policy, const struct policy_key *key,
+	const bool v6, const __u32 words)
 {
 	const struct tg_policy_table *table = policy->table;
-	const struct tg_policy_vector *src = policy_address(policy,
-		&table[key->v6 ? TG_POLICY_SRC6 : TG_POLICY_SRC4], key->src_hi, key->src_lo);
-	const struct tg_policy_vector *dst = policy_address(policy,
-		&table[key->v6 ? TG_POLICY_DST6 : TG_POLICY_DST4], key->dst_hi, key->dst_lo);
+	const struct tg_policy_vector *src = policy_address(
+		policy, &table[v6 ? TG_POLICY_SRC6 : TG_POLICY_SRC4], key->src_hi, key->src_lo);
+	const struct tg_policy_vector *dst = policy_address(
+		policy, &table[v6 ? TG_POLICY_DST6 : TG_POLICY_DST4], key->dst_hi, key->dst_lo);
 	const struct tg_policy_vector *kind = policy_at(policy->vectors,
-		policy_entry(&table[TG_POLICY_KIND + key->part], key->kind), sizeof(*kind));
+		policy_entry(policy_kinds(policy, key->part), key->kind), sizeof(*kind));
 	const struct tg_policy_ports *sport = policy_ports(
 		policy, &table[TG_POLICY_SPORT], key->sport, policy->sport_none, key->has_ports);
 	const struct tg_policy_ports *dport = policy_ports(

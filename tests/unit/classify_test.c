@@ -278,13 +278,12 @@ static uint32_t ask(const struct tg_classifier *classifier, const struct sample 
 		.kind = TG_POLICY_KIND_OF(s->proto, later ? 0 : detail),
 		.sport = s->sport,
 		.dport = s->dport,
-		.v6 = s->family == 6,
 		.has_ports = (s->proto == IPPROTO_TCP || s->proto == IPPROTO_UDP) && !later,
 		.part = s->part,
 	};
 
 	pages = classifier->pages;
-	return classify(&classifier->policy, &key, classifier->policy.words);
+	return classify(&classifier->policy, &key, s->family == 6, classifier->policy.words);
 }
 
 static void compare(size_t count, int samples)

@@ -1,0 +1,304 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * policy_bench [--json FILE] [NAME…]: what it costs a packet to find its rule (bpf/classify.h), floor
+ * included: value = with the classifier - with nothing in its place + floor, ratio = value / floor.
+ *
+ * policyF.N is a policy of N rules for family F: a list of source prefixes, destinations, a protocol and
+ * ports. The packet is one and the same, or ("@random") one of 65,536, nine of ten made to match a rule
+ * chosen at random. The cases take turns, ROUNDS times; printed are medians, and what a policy of 1,000
+ * rules costs against one of 10.
+ */
+#include "policy_abi.h"
+
+#include "policy_bench.skel.h"
+
+#include <bpf/bpf.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#include "classify.h"
+
+static const void *policy_page(__u32 number)
+{
+	return NULL; /* looked up by the program alone */
+}
+
+#include "../../bpf/classify.h"
+#include "policy_bench.h"
+
+#define ROUNDS	   9
+#define REPEAT	   (1 << 20)
+#define MOST_RULES 1000
+#define PREFIXES   3
+
+struct bench {
+	char name[32];
+	int family, rules;
+	bool random;
+	struct policy_bench_bpf *object;
+	double floor[ROUNDS], value[ROUNDS], ratio[ROUNDS];
+};
+
+struct made_rule {
+	struct tg_cidr src[PREFIXES], dst;
+	struct tg_port_range dport;
+	uint8_t proto;
+};
+
+static uint64_t random_state = 0x9e3779b97f4a7c15ull;
+
+static void die(const char *what)
+{
+	perror(what);
+	exit(1);
+}
+
+static uint64_t random64(void)
+{
+	random_state ^= random_state << 13;
+	random_state ^= random_state >> 7;
+	return random_state ^= random_state << 17;
+}
+
+/* --- rules and packets --------------------------------------------------------------------------------- */
+
+static struct tg_cidr made_prefix(int family, uint64_t net4, uint64_t net6, bool host)
+{
+	static const uint8_t lengths4[] = { 16, 20, 24, 24, 28, 32, 32, 32 },
+			     lengths6[] = { 32, 40, 48, 48, 56, 64, 64, 128 };
+	uint64_t random = random64();
+	struct tg_cidr prefix = { .family = family,
+		.hi = family == 4 ? net4 << 32 | (random & 0xffffffull << 32)
+				  : net6 << 32 | (random & 0xffffffff),
+		.lo = family == 4 ? 0 : random64(),
+		.length = (family == 4 ? lengths4 : lengths6)[host ? 5 + random % 3 : random % 8] };
+
+	return tg_cidr_cut(&prefix, prefix.length);
+}
+
+static void make_rules(struct made_rule *made, struct tg_rule *rules, int count, int family)
+{
+	for (int i = 0; i < count; i++) {
+		struct made_rule *m = &made[i];
+		uint16_t port = random64() % 8 ? 1 + random64() % 1024 : random64() % 60000;
+
+		for (int k = 0; k < PREFIXES; k++)
+			m->src[k] = made_prefix(family, 10ull << 24, 0x20010db8, false);
+		m->dst = made_prefix(family, 172ull << 24, 0x20010db9, true);
+		m->dport = (struct tg_port_range){ port, port + (random64() % 4 ? 0 : 100) };
+		m->proto = random64() % 3 ? IPPROTO_TCP : IPPROTO_UDP;
+		rules[i] = (struct tg_rule){ .src = m->src,
+			.src_count = 1 + random64() % PREFIXES,
+			.dst = &m->dst,
+			.dst_count = i % 4 ? 1 : 0,
+			.dport = &m->dport,
+			.dport_count = i % 8 ? 1 : 0,
+			.protos = &m->proto,
+			.proto_count = 1 };
+	}
+}
+
+/* An address of the prefix. */
+static void within(const struct tg_cidr *prefix, __u64 *hi, __u64 *lo)
+{
+	uint64_t keep_hi = prefix->length >= 64 ? ~0ull : ~(~0ull >> prefix->length);
+	uint64_t keep_lo = prefix->length <= 64	   ? 0
+			   : prefix->length == 128 ? ~0ull
+						   : ~(~0ull >> (prefix->length - 64));
+
+	*hi = prefix->hi | (random64() & ~keep_hi);
+	*lo = prefix->lo | (random64() & ~keep_lo);
+	if (prefix->family == 4) {
+		*hi &= 0xffffffffull << 32;
+		*lo = 0;
+	}
+}
+
+static struct policy_key made_key(const struct tg_rule *rule, int family)
+{
+	static const struct tg_cidr any4 = { .family = 4, .hi = 172ull << 56, .length = 8 },
+				    any6 = { .family = 6, .hi = 0x20010db9ull << 32, .length = 32 };
+	const struct tg_cidr *any = family == 4 ? &any4 : &any6;
+	struct policy_key key = { .has_ports = true };
+
+	within(&rule->src[0], &key.src_hi, &key.src_lo);
+	within(rule->dst_count && random64() % 10 ? rule->dst : any, &key.dst_hi, &key.dst_lo);
+	key.kind = TG_POLICY_KIND_OF(rule->protos[0], rule->protos[0] == IPPROTO_TCP ? 0x10 : 0);
+	key.sport = 1024 + random64() % 60000;
+	key.dport = rule->dport_count ? rule->dport->first : random64();
+	return key;
+}
+
+/* --- the program --------------------------------------------------------------------------------------- */
+
+static void fill(struct bpf_map *map, size_t size, const void *from)
+{
+	void *to = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, bpf_map__fd(map), 0);
+
+	if (to == MAP_FAILED)
+		die("mmap");
+	memcpy(to, from, size);
+	munmap(to, size);
+}
+
+static void load(struct bench *b)
+{
+	static struct made_rule made[MOST_RULES];
+	static struct tg_rule rules[MOST_RULES];
+	static struct policy_key keys[POLICY_KEYS];
+	struct tg_classifier classifier;
+	struct tg_error error;
+
+	random_state = 0x9e3779b97f4a7c15ull;
+	make_rules(made, rules, b->rules, b->family);
+	if (tg_classify(rules, b->rules, &classifier, &error)) {
+		fprintf(stderr, "policy_bench: %s\n", error.text);
+		exit(1);
+	}
+	for (int i = 0; i < POLICY_KEYS; i++)
+		keys[i] = made_key(&rules[random64() % b->rules], b->family);
+	b->object = policy_bench_bpf__open();
+	if (!b->object)
+		die("open");
+	memcpy(&b->object->bss->policy, &classifier.policy, sizeof(classifier.policy));
+	b->object->rodata->v6 = b->family == 6;
+	b->object->rodata->words = classifier.policy.words;
+	b->object->rodata->key_mask = b->random ? POLICY_KEYS - 1 : 0;
+	bpf_map__set_max_entries(b->object->maps.policy_pages, classifier.page_count);
+	if (policy_bench_bpf__load(b->object))
+		die("load");
+	fill(b->object->maps.policy_pages, (size_t)classifier.page_count * TG_POLICY_PAGE,
+		classifier.pages);
+	fill(b->object->maps.keys, sizeof(keys), keys);
+	tg_classifier_free(&classifier);
+}
+
+static double thread_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+	return now.tv_sec * 1e9 + now.tv_nsec;
+}
+
+/* Nanoseconds a packet. */
+static double run(struct bpf_program *program)
+{
+	static const char frame[64] = { 0 };
+	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = frame, .data_size_in = sizeof(frame),
+		.repeat = REPEAT);
+	double start = thread_ns();
+
+	if (bpf_prog_test_run_opts(bpf_program__fd(program), &opts) || opts.retval)
+		die("test run");
+	return (thread_ns() - start) / REPEAT;
+}
+
+static void measure(struct bench *b, int round)
+{
+	double floor = run(b->object->progs.bench_floor);
+	double empty = run(b->object->progs.bench_empty);
+	__u64 before = b->object->bss->found;
+	double with = run(b->object->progs.bench_classify);
+
+	if (b->object->bss->found - before >= (__u64)REPEAT * TG_POLICY_NO_RULE) {
+		fprintf(stderr, "policy_bench: %s: no packet matched a rule\n", b->name);
+		exit(1);
+	}
+	b->floor[round] = floor;
+	b->value[round] = with - empty + floor;
+	b->ratio[round] = b->value[round] / floor;
+}
+
+/* --- the table ----------------------------------------------------------------------------------------- */
+
+static int compare(const void *a, const void *b)
+{
+	double x = *(const double *)a, y = *(const double *)b;
+
+	return (x > y) - (x < y);
+}
+
+static double median(double *values)
+{
+	qsort(values, ROUNDS, sizeof(*values), compare);
+	return values[ROUNDS / 2];
+}
+
+static void report(struct bench *b, FILE *json)
+{
+	double value = median(b->value), floor = median(b->floor), ratio = median(b->ratio);
+
+	printf("%-18s %8.1f ns %8.1f ns %6.2f\n", b->name, value, floor, ratio);
+	if (json)
+		fprintf(json,
+			"{\"name\":\"%s\",\"value\":%.2f,\"unit\":\"ns\",\"floor\":%.2f,\"ratio\":%"
+			".3f}\n",
+			b->name, value, floor, ratio);
+}
+
+static bool wanted(const char *name, char **names, int count)
+{
+	for (int i = 0; i < count; i++)
+		if (!strncmp(name, names[i], strlen(names[i])))
+			return true;
+	return !count;
+}
+
+/* One of a thousand rules against one of ten. */
+static void report_growth(const struct bench *ten, const struct bench *thousand)
+{
+	double growth = thousand->value[ROUNDS / 2] / ten->value[ROUNDS / 2],
+	       aim = ten->random ? 1.5 : 1.3;
+
+	printf("policy%d, 1,000 against 10 rules%s: %.2f, aim %.1f%s\n", ten->family,
+		ten->random ? ", random" : "", growth, aim, growth <= aim ? "" : "  MISSED");
+}
+
+int main(int argc, char **argv)
+{
+	static const int sizes[] = { 1, 10, 100, 1000 };
+	static struct bench benches[16];
+	FILE *json = NULL;
+	int skip = 1, count = 0;
+	cpu_set_t cpu;
+
+	if (argc > 2 && !strcmp(argv[1], "--json")) {
+		json = fopen(argv[2], "a");
+		if (!json)
+			die(argv[2]);
+		skip = 3;
+	}
+	CPU_ZERO(&cpu);
+	CPU_SET(libbpf_num_possible_cpus() - 1, &cpu);
+	sched_setaffinity(0, sizeof(cpu), &cpu);
+	for (int i = 0; i < 16; i++) {
+		struct bench *b = &benches[count];
+
+		*b = (struct bench){
+			.family = i / 8 ? 6 : 4, .random = i / 4 % 2, .rules = sizes[i % 4]
+		};
+		snprintf(b->name, sizeof(b->name), "policy%d.%d%s", b->family, b->rules,
+			b->random ? "@random" : "");
+		if (!wanted(b->name, argv + skip, argc - skip))
+			continue;
+		load(b);
+		count++;
+	}
+	for (int round = 0; round < ROUNDS; round++)
+		for (int i = 0; i < count; i++)
+			measure(&benches[i], round);
+	printf("%-18s %11s %11s %6s\n", "policy", "a packet", "floor", "ratio");
+	for (int i = 0; i < count; i++)
+		report(&benches[i], json);
+	for (int i = 0; i + 2 < count; i++)
+		if (benches[i].rules == 10 && benches[i + 2].rules == 1000)
+			report_growth(&benches[i], &benches[i + 2]);
+	if (json)
+		fclose(json);
+	return 0;
+}
