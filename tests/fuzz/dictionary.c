@@ -110,6 +110,8 @@ void dictionary_read(struct dictionary *words, const char *maps_dir)
 	read_endpoints(words, maps_dir, "reverse4", false);
 	read_endpoints(words, maps_dir, "reverse6", true);
 	read_backends(words, maps_dir);
+	words->from4 = words->addr4_count;
+	words->from6 = words->addr6_count;
 	for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
 		dictionary_add(words, always[i]);
 	for (size_t i = 0; i < sizeof(ports) / sizeof(ports[0]); i++)

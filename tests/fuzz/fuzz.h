@@ -45,6 +45,7 @@ struct dictionary {
 	__be32 addr6[FUZZ_MAX_WORDS][4];
 	__be16 port[FUZZ_MAX_WORDS];
 	size_t addr4_count, addr6_count, port_count;
+	size_t from4, from6; /* those from here on are no endpoint's: they send */
 };
 
 /* Reads VIPs, backends and their ports from an instance's pins; adds what always matters. */
@@ -64,14 +65,37 @@ void generate(struct bytes *packet, const struct dictionary *words, uint64_t see
 
 /* --- judgement --------------------------------------------------------------------------------- */
 
+/* The offset of the IP header behind up to two VLAN tags; 0 if there is none. */
+uint32_t link_header(const struct bytes *packet, bool *v6);
+
 /* NULL if `out` is what may become of `in` with this verdict, else what is wrong with it. */
 const char *judge(const struct bytes *in, const struct bytes *out, uint32_t verdict);
+
+/* --- deny and allow lists ---------------------------------------------------------------------- */
+
+/* Reads which there are; then "NAME=PREFIX/LENGTH" for each prefix that is on one: false if that is no such text. */
+void lists_open(const char *maps_dir);
+bool lists_add(struct dictionary *words, const char *text);
+
+/* The class that a packet's source is in, 0 if in none that is asked; does it deny? Counts what is expected. */
+struct listed {
+	uint32_t class;
+	bool denied;
+};
+struct listed lists_find(const struct bytes *packet);
+
+/* From here on each list has to count what lists_find finds; NULL, or what it did not. */
+void lists_begin(void);
+const char *lists_differ(void);
+void lists_report(void);
 
 /* --- the tracer -------------------------------------------------------------------------------- */
 
 void trace_open(const char *instance);
 /* Traces a packet, before it is sent. */
 void trace_ask(const struct bytes *in, unsigned int device);
+/* The class that the trace shows for its source, 0 if none. */
+uint32_t trace_class(void);
 /* After that: NULL if it was as traced, else what was not. */
 const char *trace_differs(const struct bytes *out, uint32_t verdict);
 

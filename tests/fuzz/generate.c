@@ -97,6 +97,14 @@ static uint32_t word_of(struct maker *m, uint32_t count)
 	return once_in(m, 2) ? below(m, count < 8 ? count : 8) : below(m, count);
 }
 
+/* An address: of who sends, most often one from `from` on, which are no endpoint's. */
+static uint32_t address_word(struct maker *m, enum side side, uint32_t from, uint32_t count)
+{
+	if (side == SOURCE && !m->depth && from < count && !once_in(m, 3))
+		return from + below(m, count - from);
+	return word_of(m, count);
+}
+
 /* Is this side of the packet the one that is aimed? A quoted packet is on its way back. */
 static bool is_aimed(const struct maker *m, enum side side)
 {
@@ -109,7 +117,7 @@ static __be32 address4(struct maker *m, enum side side)
 		return m->aim->addr[0];
 	if (once_in(m, 8))
 		return rng_next(&m->rng);
-	return m->words->addr4[word_of(m, m->words->addr4_count)];
+	return m->words->addr4[address_word(m, side, m->words->from4, m->words->addr4_count)];
 }
 
 static void address6(struct maker *m, enum side side, void *out)
@@ -121,7 +129,9 @@ static void address6(struct maker *m, enum side side, void *out)
 	else if (once_in(m, 8))
 		memcpy(out, random, 16);
 	else
-		memcpy(out, m->words->addr6[word_of(m, m->words->addr6_count)], 16);
+		memcpy(out,
+			m->words->addr6[address_word(m, side, m->words->from6, m->words->addr6_count)],
+			16);
 }
 
 static __be16 a_port(struct maker *m, enum side side)

@@ -157,7 +157,7 @@ static struct view look_at(const uint8_t *ip, uint32_t room, bool v6)
 }
 
 /* Bytes before the IP packet, EtherType included; 0 if there is none. `v6` says which. */
-static uint32_t link_header(const struct bytes *packet, bool *v6)
+uint32_t link_header(const struct bytes *packet, bool *v6)
 {
 	uint32_t at = 12;
 

@@ -59,6 +59,17 @@ void trace_ask(const struct bytes *in, unsigned int device)
 	need(tg_tracer_run(here.tracer, device, in->at, in->length, &here.said, &error), &error);
 }
 
+uint32_t trace_class(void)
+{
+	for (uint32_t i = 0; i < here.said.log.count && i < TG_TRACE_STEPS; i++) {
+		const struct tg_trace_step *step = &here.said.log.step[i];
+
+		if (step->kind == TG_STEP_DENY && step->hit)
+			return step->value[0];
+	}
+	return 0;
+}
+
 /* What else is answered meanwhile, or the clock, may decide otherwise: the limit of too_big.h. */
 static bool is_of_limit(uint32_t reason)
 {

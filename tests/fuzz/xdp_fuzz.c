@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * xdp_fuzz --pins DIR [--packets N] [--seed S] [--from NUMBER] [--device DEV] [--trace] [ADDRESS…]: sends N
+ * xdp_fuzz --pins DIR [--packets N] [--seed S] [--from NUMBER] [--device DEV] [--trace] [--list NAME=PREFIX]…
+ *          [ADDRESS…]: sends N
  * random packets (see fuzz.h) through the program that an instance has pinned below DIR, on its live
  * tables, and disturbs those meanwhile. Holds:
  *
  *   - no verdict but drop, pass, tx and redirect;
  *   - each packet that leaves or was changed is well-formed (judge.c);
  *   - each packet has exactly one reason: what the program counted is what was sent;
+ *   - who is on a list (--list names all its prefixes) is dropped or not as it says, and counted by it;
  *   - the judge would notice: packets that left well-formed are damaged, and shown to it again;
  *   - with --trace: the tracer says beforehand the verdict, the reason and the bytes that come out, and
  *     tracing all packets once more leaves every table as it is.
@@ -32,6 +34,7 @@
 #define BATCH	   4096 /* packets between two looks at the counters */
 #define MOST_FAILS 10
 #define MAX_RINGS  64 /* that are disturbed */
+#define MOST_LISTED 128
 
 struct fuzz {
 	const char *pins;
@@ -55,15 +58,20 @@ static void die(const char *what)
 	exit(3);
 }
 
-static int open_pin(const struct fuzz *fuzz, const char *name)
+static int try_pin(const struct fuzz *fuzz, const char *name)
 {
 	char path[256];
-	int fd;
 
 	snprintf(path, sizeof(path), "%s/%s", fuzz->pins, name);
-	fd = bpf_obj_get(path);
+	return bpf_obj_get(path);
+}
+
+static int open_pin(const struct fuzz *fuzz, const char *name)
+{
+	int fd = try_pin(fuzz, name);
+
 	if (fd < 0)
-		die(path);
+		die(name);
 	return fd;
 }
 
@@ -177,7 +185,7 @@ static uint64_t sum_counters(int map, uint32_t count)
 	struct tg_counter values[256];
 	uint64_t sum = 0;
 
-	for (__u32 i = 0; i < count; i++) {
+	for (__u32 i = 0; map >= 0 && i < count; i++) {
 		if (bpf_map_lookup_elem(map, &i, values))
 			die("counters");
 		for (int cpu = 0; cpu < libbpf_num_possible_cpus(); cpu++)
@@ -261,14 +269,32 @@ static void damage(struct fuzz *fuzz, struct rng *rng, uint32_t verdict)
 	fuzz->noticed += judge(in, out, verdict) != NULL;
 }
 
+/* What the lists want of it; with --trace, which of them the trace has named. */
+static const char *judge_listed(const struct fuzz *fuzz, uint32_t verdict)
+{
+	struct listed listed = lists_find(&fuzz->in);
+
+	if (listed.denied && verdict != XDP_DROP)
+		return "it is denied, and was not dropped";
+	if (fuzz->trace && listed.class && trace_class() != listed.class)
+		return "its trace names another list";
+	return NULL;
+}
+
 static void run_batch(struct fuzz *fuzz, struct rng *rng, uint64_t first, uint64_t count)
 {
 	uint64_t before = counted(fuzz);
+	const char *differs;
+
+	lists_begin();
 
 	for (uint64_t number = first; number < first + count; number++) {
 		uint32_t verdict = send_one(fuzz, number);
-		const char *wrong = judge(&fuzz->in, &fuzz->out, verdict);
+		const char *wrong = judge(&fuzz->in, &fuzz->out, verdict),
+			   *listed = judge_listed(fuzz, verdict);
 
+		if (!wrong)
+			wrong = listed;
 		if (fuzz->trace && !wrong)
 			wrong = trace_differs(&fuzz->out, verdict);
 		if (wrong)
@@ -276,6 +302,11 @@ static void run_batch(struct fuzz *fuzz, struct rng *rng, uint64_t first, uint64
 		else if (rng_once_in(rng, 64))
 			damage(fuzz, rng, verdict);
 		fuzz->verdicts[verdict <= XDP_REDIRECT ? verdict : XDP_ABORTED]++;
+	}
+	differs = lists_differ();
+	if (differs && fuzz->fails++ < MOST_FAILS) {
+		printf("not ok packets %llu to %llu: %s\n", (unsigned long long)first,
+			(unsigned long long)(first + count - 1), differs);
 	}
 	if (counted(fuzz) - before != count)
 		find_uncounted(fuzz, first, count);
@@ -311,8 +342,9 @@ static void read_options(struct fuzz *fuzz, int argc, char **argv)
 	static const struct option options[] = { { "pins", 1, NULL, 'p' },
 		{ "packets", 1, NULL, 'n' }, { "seed", 1, NULL, 's' }, { "from", 1, NULL, 'f' },
 		{ "device", 1, NULL, 'd' },
-		{ "trace", 0, NULL, 't' }, { 0 } };
-	const char *device = "lo";
+		{ "trace", 0, NULL, 't' }, { "list", 1, NULL, 'l' }, { 0 } };
+	const char *device = "lo", *lists[MOST_LISTED];
+	size_t list_count = 0;
 	char maps[256];
 	int option;
 
@@ -338,6 +370,10 @@ static void read_options(struct fuzz *fuzz, int argc, char **argv)
 		case 't':
 			fuzz->trace = true;
 			break;
+		case 'l':
+			if (list_count < MOST_LISTED)
+				lists[list_count++] = optarg;
+			break;
 		default:
 			exit(2);
 		}
@@ -349,6 +385,12 @@ static void read_options(struct fuzz *fuzz, int argc, char **argv)
 	}
 	snprintf(maps, sizeof(maps), "%s/maps", fuzz->pins);
 	dictionary_read(&fuzz->words, maps);
+	lists_open(maps);
+	for (size_t i = 0; i < list_count; i++)
+		if (!lists_add(&fuzz->words, lists[i])) {
+			fprintf(stderr, "xdp_fuzz: %s: no prefix of a list\n", lists[i]);
+			exit(2);
+		}
 	for (; optind < argc; optind++)
 		if (!dictionary_add(&fuzz->words, argv[optind])) {
 			fprintf(stderr, "xdp_fuzz: %s: not an address\n", argv[optind]);
@@ -379,6 +421,7 @@ static void report(const struct fuzz *fuzz)
 		if (reason_names[i])
 			printf("  # reason %-20s %llu\n", reason_names[i], (unsigned long long)sum);
 	}
+	lists_report();
 }
 
 int main(int argc, char **argv)
@@ -390,7 +433,7 @@ int main(int argc, char **argv)
 	fuzz.program = open_pin(&fuzz, "program");
 	fuzz.reasons = open_pin(&fuzz, "maps/reasons");
 	fuzz.services = open_pin(&fuzz, "maps/service_counters");
-	fuzz.replies = open_pin(&fuzz, "maps/reply_counters");
+	fuzz.replies = try_pin(&fuzz, "maps/reply_counters"); /* nat's */
 	map_tables(&fuzz);
 	if (fuzz.trace)
 		trace_open(strrchr(fuzz.pins, '/') + 1);
@@ -406,7 +449,7 @@ int main(int argc, char **argv)
 		trace_again(&fuzz);
 	report(&fuzz);
 	/* A wrong checksum may hide damage: those packets are few. */
-	if (fuzz.packets > BATCH && (!fuzz.damaged || fuzz.noticed * 100 < fuzz.damaged * 80)) {
+	if (fuzz.verdicts[XDP_TX] > BATCH && (!fuzz.damaged || fuzz.noticed * 100 < fuzz.damaged * 80)) {
 		fuzz.fails++;
 		printf("not ok the judge notices damage: %llu of %llu\n",
 			(unsigned long long)fuzz.noticed, (unsigned long long)fuzz.damaged);
