@@ -585,7 +585,7 @@ enum tg_reason {
  * has them; an unnamed one stands for itself. A step of the datapath that consults something adds a line.
  */
 #define TG_STEPS(X)                                                                                \
-	X(DENY, "deny", "ip", "class:u32 counted:u32")                                             \
+	X(DENY, "deny", "ip", "class:class counted:flag")                                          \
 	X(VIP, "vips", "endpoint", "vip")                                                          \
 	X(ADDRESS, "vips", "ip", "") /* has the source VIPs? */                                    \
 	X(RANGE, "ranges", "endpoint", "vip")                                                      \

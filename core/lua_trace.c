@@ -5,6 +5,7 @@
  */
 #include "call.h"
 #include "controller.h"
+#include "deny.h"
 #include "trace.h"
 
 #include <arpa/inet.h>
@@ -176,6 +177,18 @@ static int l_backend(lua_State *L)
 	return 3;
 }
 
+/* list(class) → its name, "deny" | "allow" | nil */
+static int l_list(lua_State *L)
+{
+	struct tg_deny_class class;
+
+	if (!read_value(L, TG_MAP_DENY_CLASSES, &class) || !class.name[0])
+		return 0;
+	lua_pushlstring(L, class.name, strnlen(class.name, sizeof(class.name)));
+	lua_pushstring(L, class.verdict == TG_DENY_ALLOW ? "allow" : "deny");
+	return 2;
+}
+
 /* device(ifindex) → its name in this network namespace | nil */
 static int l_device(lua_State *L)
 {
@@ -191,6 +204,7 @@ static const luaL_Reg functions[] = {
 	{ "opened", l_opened },
 	{ "service", l_service },
 	{ "backend", l_backend },
+	{ "list", l_list },
 	{ NULL, NULL },
 };
 

@@ -6,6 +6,8 @@
 ---@field table string  "vips", "rings", "backends", "routes", …; "fib": the kernel's routes and neighbours
 ---@field key string  what was looked up: "198.51.100.10:443/tcp"
 ---@field hit boolean
+---@field list string?  of "deny": the list that decides,
+---@field kind "deny"|"allow"|nil  and what it does
 
 ---@class tg.Trace
 ---@field verdict "pass"|"drop"|"tx"|"redirect"|"aborted"

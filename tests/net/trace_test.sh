@@ -18,6 +18,9 @@ script()
 			backends = { "10.0.0.11:8080", "[2001:db8:1::11]:8080" } }
 		tg.service { name = "gone", mode = "l2dsr", vip = "198.51.100.10:82/tcp",
 			backends = { { "10.0.0.12", weight = 0 } } }
+		tg.deny:add("203.0.113.0/24", { list = "scanners" })
+		tg.deny:add("203.0.113.9", { list = "hand", count = true })
+		tg.allow:add("2001:db8:bad::7", { list = "friends" })
 	END
 }
 
@@ -54,6 +57,14 @@ packets_seen()	{ tg status --json | jq -c '[(.reasons | del(.["icmp"], .["not-ip
 
 each_kind_of_packet()
 {
+	says "a packet from a prefix that is denied" '^  deny .*203\.0\.113\.7 .*on deny list scanners$' '^verdict drop' \
+		-- eth0 'tcp 203.0.113.7:40000 > 198.51.100.10:80 S'
+	says "from an address on another list" '^  deny .*203\.0\.113\.9 .*on deny list hand, counted by itself$' \
+		-- eth0 'tcp 203.0.113.9:40000 > 198.51.100.10:80 S'
+	says "from one that is allowed" '^  deny .*2001:db8:bad::7 .*on allow list friends$' '^verdict redirect' \
+		-- eth0 'tcp [2001:db8:bad::7]:40000 > [2001:db8::10]:80 S'
+	says "from one on no list" '^  deny .*192\.0\.2\.7 .*on no list' '^verdict redirect' \
+		-- eth0 'tcp 192.0.2.7:40000 > 198.51.100.10:80 S'
 	says "a SYN for an l2dsr service" \
 		'^  vips  .*198\.51\.100\.10:80/tcp .*service web: l2dsr' '^  rings .*home 10\.0\.0\.1[12] \(up\)' \
 		'^  backends .*by eth1 to' '^  rewrite .*eth\.dst' '^verdict redirect to eth1$' \

@@ -79,7 +79,8 @@ end
 local sentences = {}
 
 function sentences.deny(step)
-  return ("on a list of class %d%s"):format(step.class, step.counted ~= 0 and ", counted by itself" or "")
+  local name = step.list and ("%s list %s"):format(step.kind, step.list) or ("a list of class %d"):format(step.class)
+  return ("on %s%s"):format(name, step.counted and ", counted by itself" or "")
 end
 
 function sentences.vips(step)

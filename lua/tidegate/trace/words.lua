@@ -67,6 +67,13 @@ function types.flag(bytes, at)
   return at + 4, string.unpack("=I4", bytes, at) ~= 0
 end
 
+--- Of a list: the number that the tables know it by, its name, "deny" or "allow".
+function types.class(bytes, at)
+  local class = string.unpack("=I4", bytes, at)
+  local list, kind = core.list(class)
+  return at + 4, { class = class, list = list, kind = kind }
+end
+
 function types.service(bytes, at)
   local index = string.unpack("=I4", bytes, at)
   return at + 4, core.service(index) or ("service %d"):format(index)
