@@ -55,6 +55,20 @@ ip -n "$LAB_SW" route add unreachable 10.99.0.0/16
 needs no
 check "a backend that can't be reached is named" says 'backend 10.99.0.11: its next hop is not known: unreachable'
 
+write ipip '"10.88.0.11"'
+ip -n "$LAB_SW" link add br0 type bridge
+ip -n "$LAB_SW" link add br0p type veth peer name br0q	# a bridge has a carrier by its ports
+ip -n "$LAB_SW" link set br0p up master br0
+ip -n "$LAB_SW" link set br0q up
+ip -n "$LAB_SW" addr add 10.88.0.1/24 dev br0
+ip -n "$LAB_SW" link set br0 up
+ip -n "$LAB_SW" neigh replace 10.88.0.11 lladdr 02:00:00:00:00:77 dev br0
+no_way()	{ needs no; says 'backend 10.88.0.11: .* of kind bridge, which native XDP'; }
+
+check "a bridge is no way for native XDP" wait_for 3 no_way
+ip -n "$LAB_SW" link del br0
+ip -n "$LAB_SW" link del br0p
+
 # --- beside one ----------------------------------------------------------------------------------------
 
 write gue '"10.0.1.11", "10.0.1.12", "2001:db8:2::11"'
