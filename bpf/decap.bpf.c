@@ -26,6 +26,7 @@
 #include <bpf/bpf_endian.h>
 #include <bpf/bpf_helpers.h>
 
+#include "decap_abi.h"
 #include "tidegate_abi.h"
 
 #define IP_FRAGMENT    0x3fff /* more fragments, or an offset */

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The one definition of every byte that crosses between the datapath (bpf/) and the controller
- * (core/). All fields have fixed widths and no implicit padding; sizes are asserted. Any change to
- * a layout here raises TG_ABI_VERSION: pins of another version are replaced, never adopted.
+ * (core/), with lines_abi.h, reasons.h and trace_abi.h. All fields have fixed widths and no implicit padding;
+ * sizes are asserted. Any change to a layout here raises TG_ABI_VERSION: pins of another version are
+ * replaced, never adopted.
  *
  * Byte order: addresses and ports are in network order, as packets carry them; all else is the host's.
  */
@@ -10,6 +11,10 @@
 #define TIDEGATE_ABI_H
 
 #include <linux/types.h>
+
+#include "lines_abi.h"
+#include "reasons.h"
+#include "trace_abi.h"
 
 #define TG_ABI_VERSION 2
 
@@ -462,174 +467,6 @@ struct tg_counter {
 };
 
 /*
- * The line table: flows that need an entry, 8 to a cache line (bpf/lines.h). An entry is one 64-bit
- * word, inserted by compare-and-swap, zero when free: where a flow of the balancer goes, or, with
- * backend 0, one of nat's exceptions. It is confirmed by a packet of its flow that does not begin it.
- *
- * The controller ticks the epoch and clears what has not been used for TG_IDLE_EPOCHS; of what is
- * not confirmed, for TG_NEW_EPOCHS, so that a flood of SYNs can't fill the table.
- *
- * A bit a line in `line_marks` says that it may hold something, so that a look into an empty table
- * stays in the first level cache. Set after an entry's insertion; cleared by the controller, which
- * then looks at the line again.
- */
-#define TG_LINE_ENTRIES  8
-#define TG_DEFAULT_LINES 196608 /* 12 MiB: 1,572,864 flows */
-#define TG_MAX_FLOWS	 (1u << 28)
-struct tg_line {
-	__u64 entry[TG_LINE_ENTRIES];
-} __attribute__((aligned(64)));
-
-#define TG_ENTRY(fingerprint, epoch, confirmed, backend)                                           \
-	((__u64)(fingerprint) << 24 | (__u64)(__u8)(epoch) << 16 | (__u64)(confirmed) << 15 | (backend))
-#define TG_ENTRY_FINGERPRINT(entry) ((entry) >> 24)
-#define TG_ENTRY_EPOCH(entry)       ((__u8)((entry) >> 16))
-#define TG_ENTRY_CONFIRMED(entry)   ((__u32)((entry) >> 15) & 1)
-#define TG_ENTRY_BACKEND(entry)     ((__u32)(entry) & 0x7fff)
-
-/*
- * Where a flow stands in the table, from its hash: the upper half says the line (tg_slot_of), the lower
- * 40 bits the fingerprint, never 0. The halves of the hash change places, so that the flows of one
- * slot, whose hashes begin alike, are spread over all lines.
- */
-#define TG_LINE_KEY(hash)	 ((hash) << 32 | (hash) >> 32)
-#define TG_LINE_FINGERPRINT(key) (((key) & 0xffffffffff) | 1ull << 39)
-
-#define TG_IDLE_SECONDS 300 /* by default: after so long a silence, a flow is forgotten */
-#define TG_IDLE_EPOCHS	30  /* the same in epochs, whatever it is in seconds */
-#define TG_NEW_EPOCHS	2
-
-/*
- * How many new flows a client began to have entered in this epoch: a sketch of TG_CLIENT_ROWS rows, each
- * element {epoch:32, count:32}. Clients that meet in a row are counted together, so that the lowest
- * of its counts is the client's, or too high.
- */
-#define TG_CLIENT_ROWS	   2
-#define TG_CLIENT_CELLS	   16384 /* a row, a power of two */
-#define TG_DEFAULT_NEWCOMERS 4096 /* new flows a client and epoch */
-
-/* What became of flows that were to be entered, per CPU: array `flow_counters`. X(SYMBOL, "name"). */
-#define TG_FLOW_COUNTS(X)                                                                          \
-	X(ENTERED, "entered")                                                                      \
-	X(FULL, "full")		/* all of the line's entries are taken */                          \
-	X(LIMITED, "limited")	/* the client has too many of this epoch */
-
-enum tg_flow_count {
-#define TG_FLOW_COUNT_ENUM(symbol, name) TG_FLOWS_##symbol,
-	TG_FLOW_COUNTS(TG_FLOW_COUNT_ENUM)
-#undef TG_FLOW_COUNT_ENUM
-	TG_FLOWS_COUNT
-};
-
-/* What the controller tells running programs: array `clock`, one mapped element. */
-struct tg_clock {
-	__u32 epoch;       /* its low 8 bits stand in line entries */
-	__u32 index_lines; /* of the endpoint index, 0: not to be used */
-	__u32 newcomers;   /* how many flows a client may have entered in an epoch; 0: any number */
-};
-
-/*
- * Why a packet got its verdict; index into `reasons` (per CPU). Each list is X(symbol, "name in
- * scripts"). What is forwarded is counted per service and per backend.
- */
-#define TG_PASS_REASONS(X)                                                                         \
-	X(NOT_IP, "not-ip")                 /* ARP and other EtherTypes */                         \
-	X(NOT_VIP, "not-vip")               /* no service here */                                  \
-	X(FRAGMENT, "fragment")             /* of no flow of ours */                               \
-	X(ICMP, "icmp")                     /* no error */                                         \
-	X(ICMP_QUOTE, "icmp-quote")         /* an error that does not say which flow it is about */ \
-	X(OTHER_PROTOCOL, "other-protocol") /* neither TCP nor UDP nor ICMP */                     \
-	X(TRUNCATED, "truncated")           /* shorter than its headers say */                     \
-	X(BAD_HEADER, "bad-header")         /* version, ihl or lengths that contradict */          \
-	X(EXTENSION, "extension")           /* IPv6 extension headers beyond the bound */          \
-	X(TTL_EXPIRED, "ttl-expired")       /* to be answered by the stack */                      \
-	X(FAIL_PASS, "no-backend-pass")     /* no live backend, fail = "pass" */                   \
-	X(LOCAL_REPLY, "local-reply")       /* a backend answers the switch itself */              \
-	X(DIRECT_FLOW, "direct-flow")       /* a backend answers a direct flow */                  \
-	X(NAT_STACK, "nat-by-stack")        /* translated; the stack resolves and forwards */      \
-	X(TOO_BIG, "too-big")               /* larger than the egress port's MTU: the stack answers */ \
-	X(LINES_FULL, "lines-full")         /* a direct flow that found no free entry: see lines.h */
-#define TG_DROP_REASONS(X)                                                                         \
-	X(FAIL_DROP, "no-backend")      /* no live backend, fail = "drop" */                       \
-	X(UNRESOLVED, "unresolved")     /* the backend's next hop is not known */                  \
-	X(NO_RING, "no-ring")           /* a VIP without its ring: never in a sound state */       \
-	X(NO_PORT, "no-port")           /* the egress port is not in `tx_ports` */                 \
-	X(NO_HEADROOM, "no-headroom")   /* ipip, gue: no room for the outer header */              \
-	X(TOO_BIG_ANSWERED, "too-big-answered") /* for the tunnel: an ICMP error went back */      \
-	X(TOO_BIG_DROPPED, "too-big-dropped")   /* likewise, and not to be answered: too_big.h */  \
-	X(SUPER_PACKET, "super-packet") /* too big, and larger than its own port's MTU */             \
-	X(DENIED, "denied")             /* the source is on a deny list */                         \
-	X(BOGUS_ZERO, "bogus-zero")     /* source 0.0.0.0/8 (DHCP and IGMP apart) or :: (ICMPv6 apart) */ \
-	X(BOGUS_LOOPBACK, "bogus-loopback")   /* source 127.0.0.0/8 or ::1 */                      \
-	X(BOGUS_MULTICAST, "bogus-multicast") /* source 224.0.0.0/4 or ff00::/8 */                 \
-	X(BOGUS_BROADCAST, "bogus-broadcast") /* source 255.255.255.255 */                         \
-	X(BOGUS_LAND, "bogus-land")     /* the source is the destination */                        \
-	X(BOGUS_VIP, "bogus-vip")       /* for a VIP, and the source is one's address, too */ \
-	X(FRAGMENT_LOST, "fragment-lost") /* to a VIP's address, and the first one did not come */ \
-	X(FRAGMENT_TINY, "fragment-tiny") /* likewise, cut within TCP's or UDP's header */
-
-enum tg_reason {
-	TG_REASON_NONE, /* go on to the next step */
-#define TG_REASON_ENUM(symbol, name) TG_REASON_##symbol,
-	TG_PASS_REASONS(TG_REASON_ENUM)
-	TG_REASON_PASS_LAST, /* a mark between passes and drops */
-	TG_DROP_REASONS(TG_REASON_ENUM)
-	TG_REASON_FORWARD, /* rewritten: XDP_TX or a redirect */
-	TG_REASON_COUNT
-#undef TG_REASON_ENUM
-};
-
-/*
- * The log of a traced packet (bpf/trace.h, core/trace.c): the tables that it consulted, in order. How to
- * show the words of each, X(SYMBOL, "table", "key", "value"): fields "name:type", as core/trace_show.c
- * has them; an unnamed one stands for itself. A step of the datapath that consults something adds a line.
- */
-#define TG_STEPS(X)                                                                                \
-	X(DENY, "deny", "ip", "class:class counted:flag")                                          \
-	X(VIP, "vips", "endpoint", "vip")                                                          \
-	X(ADDRESS, "vips", "ip", "") /* has the source VIPs? */                                    \
-	X(RANGE, "ranges", "endpoint", "vip")                                                      \
-	X(QUIC, "quic_servers", "service:u32 id:u32", "backend:backend")                           \
-	X(RING, "rings", "ring:u32 slot:u32", "home:backend next:backend t:u32")                   \
-	X(BACKEND, "backends", "index:u32", "backend:backend hop:hop mtu:u32")                     \
-	X(FIB, "fib", "ip", "hop:hop") /* the kernel's routes and neighbours */                    \
-	X(PORT, "tx_ports", "device", "")                                                          \
-	X(REVERSE, "reverse", "endpoint", "vip:ip port:port backend:backend")                      \
-	X(RANGE_BACK, "ranges", "endpoint", "vip:ip port:port backend:backend")                    \
-	X(ROUTE, "routes", "ip", "hop:hop local:flag mtu:u32")                                     \
-	X(LINE, "lines", "line:u32 flow:hex64", "backend:backend epoch:u32 confirmed:flag")        \
-	X(ENTER, "lines", "new:u32 flow:hex64", "enters:backend") /* a miss: it can't be entered */ \
-	X(FRAGMENT, "fragments", "source:ip dest:ip id:u32 proto:u32", "backend:backend fate:u32")
-
-enum tg_step {
-#define TG_STEP_ENUM(symbol, table, key, value) TG_STEP_##symbol,
-	TG_STEPS(TG_STEP_ENUM)
-#undef TG_STEP_ENUM
-	TG_STEP_COUNT
-};
-
-#define TG_TRACE_STEPS	     64 /* a power of two; a longer way overwrites its beginning */
-#define TG_TRACE_KEY_WORDS   11
-#define TG_TRACE_VALUE_WORDS 13
-
-struct tg_trace_step {
-	__u8 kind; /* enum tg_step */
-	__u8 v6;   /* of which family its addresses are */
-	__u8 hit;
-	__u8 key_words;
-	__u8 value_words;
-	__u8 pad[3];
-	__u32 key[TG_TRACE_KEY_WORDS];
-	__u32 value[TG_TRACE_VALUE_WORDS];
-};
-
-struct tg_trace_log {
-	__u32 count; /* steps taken, also those overwritten */
-	__u32 reason;
-	struct tg_trace_step step[TG_TRACE_STEPS];
-};
-
-/*
  * What a later daemon needs to adopt this instance: array `instance` (one element), and an element
  * a service in array `services`, by service index.
  */
@@ -641,7 +478,6 @@ struct tg_instance_record {
 	char name[TG_NAME_SIZE];
 	char program_tag[16]; /* of the attached program: 8 bytes in hex, no final 0 */
 };
-
 
 struct tg_service_info {
 	char name[TG_NAME_SIZE]; /* empty: this index is free */
@@ -670,38 +506,8 @@ struct tg_backend_owner {
 	__s64 since;  /* the same of its state */
 };
 
-/*
- * `tidegate decap` on a backend (bpf/decap.bpf.c, core/decap.c): hash map `addresses`, what is
- * accepted, and per-CPU array `decap_counters`, what became of packets in a tunnel: X(SYMBOL, "text").
- */
-#define TG_DECAP_MAX_ADDRESSES 1024
-
-struct tg_decap_address {
-	__be32 addr[4]; /* IPv4 in addr[0] */
-	__u8 v6;
-	__u8 inner; /* 1: a destination inside; 0: outside */
-	__u16 pad;
-};
-
-#define TG_DECAP_COUNTERS(X)                                                                       \
-	X(IPIP, "taken out of ipip")                                                               \
-	X(GUE, "taken out of gue")                                                                 \
-	X(NOT_HERE, "passed: outer destination is not accepted")                                   \
-	X(NOT_ACCEPTED, "passed: inner destination is no VIP here")                                \
-	X(FRAGMENT, "passed: outer packet is a fragment")                                          \
-	X(MALFORMED, "passed: lengths or headers that contradict, or a variant of gue that is not known") \
-	X(CONGESTED, "dropped: congestion marked on a packet whose ends don't know ECN (RFC 6040)")
-
-enum tg_decap_counter {
-#define TG_DECAP_ENUM(symbol, text) TG_DECAP_##symbol,
-	TG_DECAP_COUNTERS(TG_DECAP_ENUM)
-#undef TG_DECAP_ENUM
-	TG_DECAP_COUNTER_COUNT
-};
-
 #ifndef __bpf__
 #include <assert.h>
-static_assert(sizeof(struct tg_decap_address) == 20, "abi");
 static_assert(sizeof(struct tg_vip4_key) == 8, "abi");
 static_assert(sizeof(struct tg_vip6_key) == 20, "abi");
 static_assert(sizeof(struct tg_vip) == 16, "abi");
@@ -710,7 +516,6 @@ static_assert(sizeof(struct tg_backend) == 64, "abi");
 static_assert(sizeof(struct tg_tunnel) == 32, "abi");
 static_assert(sizeof(struct tg_reverse4) == 16, "abi");
 static_assert(sizeof(struct tg_reverse6) == 28, "abi");
-static_assert(sizeof(struct tg_line) == 64, "abi");
 static_assert(sizeof(struct tg_endpoint) == 64, "abi");
 static_assert(sizeof(struct tg_quic_server_key) == 12, "abi");
 static_assert(sizeof(struct tg_range_table) ==
@@ -724,7 +529,6 @@ static_assert(sizeof(struct tg_deny_sample) == 40, "abi");
 static_assert(sizeof(struct tg_route) == 24, "abi");
 static_assert(sizeof(struct tg_fragment_key) == 40, "abi");
 static_assert(sizeof(struct tg_fragment) == 56, "abi");
-static_assert(sizeof(struct tg_trace_step) == 104, "abi");
 static_assert(sizeof(struct tg_instance_record) == 112, "abi");
 static_assert(sizeof(struct tg_service_info) == 80, "abi");
 static_assert(sizeof(struct tg_backend_owner) == 24, "abi");

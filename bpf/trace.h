@@ -7,7 +7,7 @@
  *   - nothing that others can see is changed. What a step writes to a map goes through state_*()
  *     below; counters, samples and the like begin with `if (tracing) return`;
  *   - note() says which table is consulted and by which key, note_hit() what was found there. The
- *     steps and how their words are shown: TG_STEPS in tidegate_abi.h.
+ *     steps and how their words are shown: TG_STEPS in trace_abi.h.
  *
  *	note(ROUTE, v6, IP_WORDS(dest, v6));
  *	route = bpf_map_lookup_elem(…);

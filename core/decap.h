@@ -8,6 +8,7 @@
 #define TG_DECAP_H
 
 #include "addr.h"
+#include "decap_abi.h"
 #include "error.h"
 #include "tidegate_abi.h"
 

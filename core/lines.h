@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * The line table as the controller sees it (struct tg_line in tidegate_abi.h, bpf/lines.h): it clears what
+ * The line table as the controller sees it (struct tg_line in lines_abi.h, bpf/lines.h): it clears what
  * is idle, and counts the rest by backend. A sweep goes over the whole table in slices, so that it
  * never holds the loop for long; unused lines cost a bit each.
  */

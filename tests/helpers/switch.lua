@@ -8,7 +8,7 @@
 ---     local r = sw:receive(tg.packet "tcp 203.0.113.7 > 198.51.100.10:443 S")
 ---     r.verdict, r.reason, r.packet, r.bytes      --> "tx", "forward", what came out, its bytes
 ---
---- `reason` is what the program counted, by its name in tidegate_abi.h; "forward" where it counted none.
+--- `reason` is what the program counted, by its name in bpf/reasons.h; "forward" where it counted none.
 --- Close it with sw:close(). With switch.indexed = true, new ones keep an endpoint index (see bpf/endpoint.h).
 local addr = require "tidegate.packet.addr"
 local object = require "tests.helpers.object"
@@ -29,7 +29,7 @@ switch.refused = object.refused
 
 --- The names of reasons, by number, out of the one place where they stand.
 local function reason_names()
-  local file <close> = assert(io.open "bpf/tidegate_abi.h")
+  local file <close> = assert(io.open "bpf/reasons.h")
   local passes, drops = file:read("a"):match "TG_PASS_REASONS%(X%)(.-)#define TG_DROP_REASONS%(X%)(.-)\n\n"
   local names = { [0] = "none" }
   for name in passes:gmatch 'X%([%u_]+, "(.-)"%)' do names[#names + 1] = name end

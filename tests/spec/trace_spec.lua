@@ -80,7 +80,7 @@ end)
 
 describe("each reason of the datapath", function()
   it("has a meaning", function()
-    local file <close> = assert(io.open "bpf/tidegate_abi.h")
+    local file <close> = assert(io.open "bpf/reasons.h")
     local reasons, count = require "tidegate.trace.reasons", 0
     for name in file:read("a"):match("TG_PASS_REASONS%(X%)(.-)\nenum tg_reason"):gmatch 'X%([%u%d_]+, "(.-)"%)' do
       count = count + 1

@@ -1,5 +1,5 @@
 -- SPDX-License-Identifier: GPL-2.0-only
---- What the reasons of bpf/tidegate_abi.h mean to who reads a trace.
+--- What the reasons of bpf/reasons.h mean to who reads a trace.
 return {
   ["not-ip"] = "neither IPv4 nor IPv6: goes to the stack",
   ["not-vip"] = "no service here: goes to the stack",

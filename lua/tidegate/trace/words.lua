@@ -1,6 +1,6 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- The words that a traced packet's steps are logged with, as values for people. A format is a list of
---- fields "name:type" (TG_STEPS in bpf/tidegate_abi.h); a field without a name is a key by itself.
+--- fields "name:type" (TG_STEPS in bpf/trace_abi.h); a field without a name is a key by itself.
 
 local addr = require "tidegate.packet.addr"
 local address = require "tidegate.address"
