@@ -5,11 +5,6 @@
  * lua/tidegate/trace/words.lua; an unnamed one stands for itself. A step of the datapath that consults
  * something adds a line.
  */
-/*
- * The log of a traced packet (bpf/trace.h, core/trace.c): the tables that it consulted, in order. How to
- * show the words of each, X(SYMBOL, "table", "key", "value"): fields "name:type", with
- * the types of lua/tidegate/trace/words.lua; an unnamed one stands for itself. A step of the datapath that consults something adds a line.
- */
 #ifndef TIDEGATE_TRACE_ABI_H
 #define TIDEGATE_TRACE_ABI_H
 
