@@ -83,7 +83,7 @@ one_reload()	# NUMBER
 	on client curl --parallel --parallel-immediate --parallel-max 100 -K "$WORK/transfers" >"$WORK/answers" 2>/dev/null &
 	curl=$!
 	write_script "$1"
-	wait_for 1 in_flight || late=$((late + 1))
+	wait_for 3 in_flight || late=$((late + 1))
 	if (($1 % 10 == 0)); then
 		want=1
 		if [[ "$(tail -1 "$script")" = tg.port* ]]; then want=3; fi
