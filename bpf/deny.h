@@ -3,9 +3,9 @@
  * Deny and allow lists: the longest prefix on any list that covers the source decides. Every packet
  * with an IP header is judged, before anything else is asked of it. Filled by core/deny*.c.
  *
- * IPv4: one load for most packets. A byte for each /24 says "on no list", "on this one", or "look
- * closer": then one or two buckets of an exact hash decide, each half a cache line (after DIR-24-8,
- * Gupta, Lin, McKeown 1998).
+ * IPv4: one load for most packets, of a bit for each /24: "nothing here". Else an exact hash is asked for the
+ * host, a bucket of half a cache line. Else a byte for the /24 says "on no list", "on this one", or "look
+ * closer", in the hash (after DIR-24-8, Gupta, Lin, McKeown 1998).
  *
  * IPv6: the same idea carried on. A word for the first 16 bits, and below it an exact hash of prefixes
  * cut up to multiples of four bits ("levels"); guards by 32, 48 and 64 bits say which levels there can
@@ -35,59 +35,65 @@ static __always_inline const struct tg_deny_state *deny_state_get(const __u32 fe
 
 /* --- IPv4 --- */
 
+/* What the bucket says of a key, 0: nothing. */
+static __always_inline __u32 deny4_in(const struct tg_deny_bucket *bucket, __u32 want)
+{
+#pragma unroll
+	for (int i = 0; i < TG_DENY_BUCKET; i++) {
+		__u32 rest = *(volatile __u32 *)&bucket->entry[i] ^ want;
+
+		if (rest <= TG_DENY4_FOUND)
+			return rest;
+	}
+	return 0;
+}
+
 /* What the hash says of a key, 0: nothing. */
 static __always_inline __u32 deny4_probe(
 	const struct tg_deny_state *state, __u32 key, const __u32 kind)
 {
 	__u32 hash = tg_deny4_hash(state, key), index = tg_deny4_bucket(hash);
-	__u32 want = tg_deny4_entry(hash, kind);
-	struct tg_deny_bucket *bucket;
+	__u32 want = tg_deny4_entry(hash, kind), found;
+	struct tg_deny_bucket *bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
 
-	for (int place = 0; place < 2; place++) {
-		bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
-		if (!bucket)
-			return 0;
-#pragma unroll
-		for (int i = 0; i < TG_DENY_BUCKET; i++) {
-			__u32 rest = *(volatile __u32 *)&bucket->entry[i] ^ want;
-
-			if (rest <= TG_DENY4_FOUND)
-				return rest;
-		}
-		if (likely(!bucket->entry[TG_DENY_BUCKET - 1]))
-			return 0;
-		index ^= tg_deny4_move(hash);
-		want |= TG_DENY4_SECOND;
-	}
-	return 0;
+	if (!bucket)
+		return 0;
+	found = deny4_in(bucket, want);
+	if (found || likely(!bucket->entry[TG_DENY_BUCKET - 1]))
+		return found;
+	index ^= tg_deny4_move(hash);
+	bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
+	return bucket ? deny4_in(bucket, want | TG_DENY4_SECOND) : 0;
 }
 
-/* Not inlined: the verifier walks it once. */
-__noinline __u32 deny4_closer(__u32 addr, __u32 block)
+/*
+ * What the tables say of a marked address. A host is looked up before the block's byte says that there is
+ * one: where it is listed, most of the time here, the byte need not be fetched.
+ */
+static __always_inline __u32 deny4_find(const struct tg_deny_state *state, __u32 addr)
 {
-	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY4);
-	__u32 found = 0;
+	__u32 part = addr >> 28, found, block;
+	struct tg_deny4_part *blocks;
 
-	if (!state)
+	found = deny4_probe(state, addr, 0);
+	if (found)
+		return found;
+	blocks = bpf_map_lookup_elem(&deny4_blocks, &part);
+	if (!blocks)
 		return 0;
-	if (block & TG_DENY4_CLOSER32)
-		found = deny4_probe(state, addr, 0);
-	if (!found && block & TG_DENY4_CLOSER28)
+	block = *(volatile __u8 *)&blocks->block[addr >> 8 & (TG_DENY4_PART - 1)];
+	if (block & TG_DENY4_CLOSER28)
 		found = deny4_probe(state, addr >> 4, TG_DENY4_KIND28);
 	return found ? found : TG_DENY_CLASS(block);
 }
 
-static __always_inline __u32 deny4_find(__be32 source)
+/* May the address be on a list? */
+static __always_inline bool deny4_is_marked(__u32 addr)
 {
-	__u32 addr = bpf_ntohl(source), part = addr >> 28, block;
-	struct tg_deny4_part *blocks = bpf_map_lookup_elem(&deny4_blocks, &part);
+	__u32 index = 0;
+	struct tg_deny4_marks *marks = bpf_map_lookup_elem(&deny4_marks, &index);
 
-	if (!blocks)
-		return 0;
-	block = *(volatile __u8 *)&blocks->block[addr >> 8 & (TG_DENY4_PART - 1)];
-	if (block < TG_DENY4_CLOSER32)
-		return block;
-	return deny4_closer(addr, block);
+	return marks && marks->word[addr >> 14] & TG_DENY4_MARK(addr >> 8);
 }
 
 /* --- IPv6 --- */
@@ -250,7 +256,7 @@ static __always_inline void count_host(const __be32 *source, __u32 bytes, const 
 }
 
 /* One sample stands for TG_DENY_SAMPLE packets. */
-static __noinline void sample(const __be32 *source, __u32 class, __u32 bytes, bool v6)
+static __always_inline void sample(const __be32 *source, __u32 class, __u32 bytes, const bool v6)
 {
 	__u32 index = tg_address_hash(source, v6, TG_DENY_SAMPLE_BITS);
 	struct tg_deny_sample *at = bpf_map_lookup_elem(&deny_samples, &index);
@@ -258,8 +264,7 @@ static __noinline void sample(const __be32 *source, __u32 class, __u32 bytes, bo
 
 	if (!at)
 		return;
-	same = at->addr[0] == source[0] && at->v6 == v6 &&
-	       (!v6 || same_address(at->addr, source, true));
+	same = at->v6 == v6 && same_address(at->addr, source, v6);
 	if (!same && at->votes) {
 		at->votes--;
 		return;
@@ -278,28 +283,30 @@ static __noinline void sample(const __be32 *source, __u32 class, __u32 bytes, bo
 	at->bytes += (__u64)bytes * TG_DENY_SAMPLE;
 }
 
-/*
- * Some list has the source: counts it, and says what the list does. Not inlined: what comes after would be
- * walked by the verifier once for each way through.
- */
-static __always_inline enum tg_reason decide(
-	struct xdp_md *ctx, const struct packet *pkt, __u32 found, const bool v6)
+static __noinline void sample4(__be32 source, __u32 class, __u32 bytes)
 {
-	const __be32 *source = address_of(pkt, SOURCE, v6);
-	const struct tg_deny_state *state = deny_state_get(
-		v6 ? TG_FEATURE_DENY6 : TG_FEATURE_DENY4);
-	__u32 class = TG_DENY_CLASS(found), bytes;
-	struct tg_counter *counter;
+	sample(&source, class, bytes, false);
+}
 
-	if (!state || (v6 && is_discovery(ctx, pkt)))
-		return TG_REASON_NONE;
-	counter = bpf_map_lookup_elem(&deny_counters, &class);
+static __noinline void sample6(const __be32 *source, __u32 class, __u32 bytes)
+{
+	sample(source, class, bytes, true);
+}
+
+/* A list has the source: counts it, and says what the list does. */
+static __always_inline enum tg_reason decide(const struct tg_deny_state *state,
+	const __be32 *source, __u32 found, __u32 bytes, const bool v6)
+{
+	__u32 class = TG_DENY_CLASS(found);
+	struct tg_counter *counter = bpf_map_lookup_elem(&deny_counters, &class);
+	__u64 packets;
+
+	note_hit(class, found / TG_DENY_COUNTED);
 	if (!counter)
 		return TG_REASON_NONE;
-	bytes = pkt->l2_length + (v6 ? sizeof(struct ipv6hdr) + bpf_ntohs(pkt->ip6->payload_len)
-				     : bpf_ntohs(pkt->ip4->tot_len));
+	packets = counter->packets + 1;
 	if (!tracing) {
-		counter->packets++;
+		counter->packets = packets;
 		counter->bytes += bytes;
 		if (features & TG_FEATURE_DENY_COUNT && found & TG_DENY_COUNTED)
 			count_host(source, bytes, v6);
@@ -307,40 +314,60 @@ static __always_inline enum tg_reason decide(
 	if (state->allow >> class & 1)
 		return TG_REASON_NONE;
 	/* The golden ratio's multiples are spread evenly, whatever order sources come in. */
-	if (!tracing && !(counter->packets * 0x9e3779b97f4a7c15ull >> 60))
-		sample(source, class, bytes, v6);
+	if (!tracing && unlikely(!(packets * 0x9e3779b97f4a7c15ull >> 60))) {
+		if (v6)
+			sample6(source, class, bytes);
+		else
+			sample4(*source, class, bytes);
+	}
 	return TG_REASON_DENIED;
 }
 
-__noinline int deny4_decide(struct xdp_md *ctx, __u32 l2_length, __u32 found)
+/* Neither is inlined: what comes after would be walked by the verifier once for each way through. */
+__noinline int deny4_judge(__be32 source, __u32 bytes)
 {
-	struct packet pkt = { .l2_length = l2_length, .l3 = l3_at(ctx, l2_length) };
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY4);
+	__u32 found = state ? deny4_find(state, bpf_ntohl(source)) : 0;
 
-	return has_ip_header(ctx, &pkt, false) ? decide(ctx, &pkt, found, false) : TG_REASON_NONE;
+	return found ? decide(state, &source, found, bytes, false) : TG_REASON_NONE;
 }
 
-__noinline int deny6_decide(struct xdp_md *ctx, __u32 l2_length, __u32 found)
+__noinline int deny6_judge(struct xdp_md *ctx, __u32 l2_length, __u32 found)
 {
 	struct packet pkt = { .l2_length = l2_length, .l3 = l3_at(ctx, l2_length) };
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY6);
+	__u32 bytes;
 
-	return has_ip_header(ctx, &pkt, true) ? decide(ctx, &pkt, found, true) : TG_REASON_NONE;
+	if (!state || !has_ip_header(ctx, &pkt, true) || is_discovery(ctx, &pkt))
+		return TG_REASON_NONE;
+	bytes = l2_length + sizeof(struct ipv6hdr) + bpf_ntohs(pkt.ip6->payload_len);
+	return decide(state, pkt.ip6->saddr.s6_addr32, found, bytes, true);
+}
+
+static __always_inline enum tg_reason deny4(const struct packet *pkt)
+{
+	__be32 source = pkt->ip4->saddr;
+
+	if (likely(!deny4_is_marked(bpf_ntohl(source))))
+		return TG_REASON_NONE;
+	return deny4_judge(source, pkt->l2_length + bpf_ntohs(pkt->ip4->tot_len));
+}
+
+static __always_inline enum tg_reason deny6(struct xdp_md *ctx, const struct packet *pkt)
+{
+	__u32 found = deny6_find(pkt->ip6->saddr.s6_addr32);
+
+	return found ? deny6_judge(ctx, pkt->l2_length, found) : TG_REASON_NONE;
 }
 
 /* NONE, or DENIED. */
 static __always_inline enum tg_reason deny(
 	struct xdp_md *ctx, const struct packet *pkt, const bool v6)
 {
-	__u32 found;
-
 	if (!(features & (v6 ? TG_FEATURE_DENY6 : TG_FEATURE_DENY4)))
 		return TG_REASON_NONE;
 	note(DENY, v6, IP_WORDS(address_of(pkt, SOURCE, v6), v6));
-	found = v6 ? deny6_find(pkt->ip6->saddr.s6_addr32) : deny4_find(pkt->ip4->saddr);
-	if (!found)
-		return TG_REASON_NONE;
-	note_hit(TG_DENY_CLASS(found), found / TG_DENY_COUNTED);
-	return v6 ? deny6_decide(ctx, pkt->l2_length, found)
-		  : deny4_decide(ctx, pkt->l2_length, found);
+	return v6 ? deny6(ctx, pkt) : deny4(pkt);
 }
 
 #endif

@@ -71,6 +71,7 @@
 	X(DENY_COUNTERS, deny_counters, TG_FOR_DENY) \
 	X(DENY_SAMPLES, deny_samples, TG_FOR_DENY) \
 	X(DENY_HOSTS, deny_hosts, TG_FEATURE_DENY_COUNT) \
+	X(DENY4_MARKS, deny4_marks, TG_FEATURE_DENY4) \
 	X(DENY4_BLOCKS, deny4_blocks, TG_FEATURE_DENY4) \
 	X(DENY4_BUCKETS, deny4_buckets, TG_FEATURE_DENY4) \
 	X(DENY4_RECORDS, deny4_records, TG_FEATURE_DENY4) \

@@ -22,6 +22,7 @@ static const struct {
 } tables[] = {
 	{ TG_MAP_DENY_STATE, 2, sizeof(struct tg_deny_state) },
 	{ TG_MAP_DENY_CLASSES, 2, (TG_DENY_CLASSES + 1) * sizeof(struct tg_deny_class) },
+	{ TG_MAP_DENY4_MARKS, 0, sizeof(struct tg_deny4_marks) },
 	{ TG_MAP_DENY4_BLOCKS, 0, 16 * sizeof(struct tg_deny4_part) },
 	{ TG_MAP_DENY4_BUCKETS, 0, sizeof(struct tg_deny_bucket) << TG_DENY_BUCKET_BITS },
 	{ TG_MAP_DENY4_RECORDS, 0,
@@ -147,9 +148,14 @@ static int open_state(struct tg_deny *deny)
 
 static int open4(struct tg_deny *deny)
 {
-	return tg_deny4_open(&deny->four, deny->memory[TG_MAP_DENY4_BLOCKS],
-		deny->memory[TG_MAP_DENY4_BUCKETS], deny->memory[TG_MAP_DENY4_RECORDS],
-		deny->state);
+	struct tg_deny4_maps maps = {
+		.marks = deny->memory[TG_MAP_DENY4_MARKS],
+		.blocks = deny->memory[TG_MAP_DENY4_BLOCKS],
+		.buckets = deny->memory[TG_MAP_DENY4_BUCKETS],
+		.records = deny->memory[TG_MAP_DENY4_RECORDS],
+	};
+
+	return tg_deny4_open(&deny->four, &maps, deny->state);
 }
 
 static int open6(struct tg_deny *deny)

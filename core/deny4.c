@@ -28,10 +28,18 @@ static uint8_t closer_of(int length)
 	return length <= 28 ? TG_DENY4_CLOSER28 : TG_DENY4_CLOSER32;
 }
 
-static void store_byte(uint8_t *at, uint8_t value)
+/* Writes the byte of a /24, and then its mark: a lookup that sees the mark sees what it leads to. */
+static void store_block(struct tg_deny4 *tables, uint32_t block, uint8_t value)
 {
-	if (*at != value)
-		__atomic_store_n(at, value, __ATOMIC_RELEASE);
+	uint64_t mark = TG_DENY4_MARK(block), *word;
+
+	if (tables->blocks[block] != value)
+		__atomic_store_n(&tables->blocks[block], value, __ATOMIC_RELEASE);
+	if (!tables->marks)
+		return;
+	word = (uint64_t *)&tables->marks->word[block / 64];
+	if (!(*word & mark) != !value)
+		__atomic_store_n(word, *word ^ mark, __ATOMIC_RELEASE);
 }
 
 /* --- entries of the hash --- */
@@ -174,12 +182,11 @@ static int set_entries(struct tg_deny4 *tables, const struct tg_deny_key *key, u
 {
 	int level = level_of(key->length);
 	uint32_t said = said_by(&tables->store, record), addr = addr_of(key);
-	uint8_t *block = &tables->blocks[addr >> 8];
 
 	for (uint32_t i = 0; i < 1u << (level - key->length); i++)
 		if (set_entry(tables, addr + (i << (32 - level)), level, key->length, said))
 			return -ENOSPC; /* the caller takes the record away and applies again */
-	store_byte(block, *block | closer_of(key->length));
+	store_block(tables, addr >> 8, tables->blocks[addr >> 8] | closer_of(key->length));
 	return 0;
 }
 
@@ -195,7 +202,7 @@ static void paint(
 		if (tables->depth[i] > key->length + 1)
 			continue;
 		tables->depth[i] = depth;
-		store_byte(&tables->blocks[i], (tables->blocks[i] & CLOSER) | class);
+		store_block(tables, i, (tables->blocks[i] & CLOSER) | class);
 	}
 }
 
@@ -230,6 +237,7 @@ void tg_deny4_expect(const struct tg_deny4 *tables, const struct tg_deny_key *ke
 	struct place place;
 
 	tg_deny_store_expect(&tables->store, key);
+	__builtin_prefetch(&tables->marks->word[addr_of(key) >> 14]);
 	__builtin_prefetch(&tables->blocks[addr_of(key) >> 8]);
 	__builtin_prefetch(&tables->depth[addr_of(key) >> 8]);
 	if (key->length <= 24)
@@ -265,7 +273,7 @@ static void write_flags(struct tg_deny4 *tables)
 		uint8_t flags = (needed[i / 8] >> i % 8 & 1 ? TG_DENY4_CLOSER28 : 0) |
 				(needed[BLOCKS / 8 + i / 8] >> i % 8 & 1 ? TG_DENY4_CLOSER32 : 0);
 
-		store_byte(&tables->blocks[i], (tables->blocks[i] & ~CLOSER) | flags);
+		store_block(tables, i, (tables->blocks[i] & ~CLOSER) | flags);
 	}
 	if (needed)
 		tables->stale = 0;
@@ -286,11 +294,13 @@ void tg_deny4_tidy(struct tg_deny4 *tables)
  */
 static int mend_blocks(struct tg_deny4 *tables)
 {
+	struct tg_deny4_marks *marks = tables->marks;
 	uint8_t *live = tables->blocks, *aside = calloc(BLOCKS, 1);
 
 	if (!aside)
 		return -ENOMEM;
 	tables->blocks = aside;
+	tables->marks = NULL;
 	for (int length = 0; length <= 24; length++) {
 		for (uint32_t i = 0; tables->store.by_length[length] && i < tables->store.used;
 			i++) {
@@ -301,8 +311,9 @@ static int mend_blocks(struct tg_deny4 *tables)
 		}
 	}
 	tables->blocks = live;
+	tables->marks = marks;
 	for (uint32_t i = 0; i < BLOCKS; i++)
-		store_byte(&live[i], (live[i] & CLOSER) | aside[i]);
+		store_block(tables, i, (live[i] & CLOSER) | aside[i]);
 	free(aside);
 	return 0;
 }
@@ -319,13 +330,14 @@ static void mend_entries(struct tg_deny4 *tables)
 	write_flags(tables);
 }
 
-int tg_deny4_open(struct tg_deny4 *tables, void *blocks, void *buckets, void *records,
+int tg_deny4_open(struct tg_deny4 *tables, const struct tg_deny4_maps *maps,
 	const struct tg_deny_state *state)
 {
-	int result = tg_deny_store_open(&tables->store, false, records, state->allow);
+	int result = tg_deny_store_open(&tables->store, false, maps->records, state->allow);
 
-	tables->blocks = blocks;
-	tables->buckets = buckets;
+	tables->marks = maps->marks;
+	tables->blocks = maps->blocks;
+	tables->buckets = maps->buckets;
 	tables->state = state;
 	tables->stale = 0;
 	/* Pages that no prefix needs are never touched. */

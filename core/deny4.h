@@ -12,15 +12,21 @@
 
 struct tg_deny4 {
 	struct tg_deny_store store;
-	uint8_t *blocks; /* mapped: a byte a /24 */
+	struct tg_deny4_marks *marks; /* mapped: a bit a /24; NULL amid mending */
+	uint8_t *blocks;	      /* mapped: a byte a /24 */
 	struct tg_deny_bucket *buckets;
 	const struct tg_deny_state *state;
 	uint8_t *depth; /* by /24: 1 + the length of the prefix whose class its byte has; 0: none */
 	size_t stale;	/* entries removed since the flags were last made from the prefixes */
 };
 
+/* The mapped tables, in the order of bpf/maps.h. */
+struct tg_deny4_maps {
+	void *marks, *blocks, *buckets, *records;
+};
+
 /* Takes the mapped tables, reads the records back and mends the tables where they differ. 0 or -ENOMEM. */
-int tg_deny4_open(struct tg_deny4 *tables, void *blocks, void *buckets, void *records,
+int tg_deny4_open(struct tg_deny4 *tables, const struct tg_deny4_maps *maps,
 	const struct tg_deny_state *state);
 void tg_deny4_close(struct tg_deny4 *tables);
 
