@@ -156,28 +156,31 @@ __noinline __u32 deny6_probe(__u64 high, __u64 low, __u32 level)
 	return 0;
 }
 
+/* What the guards say of a part of the address; a table that isn't there says nothing. */
+#define DENY6_GUARD(name, bits, high, level)                                                       \
+	({                                                                                         \
+		__u32 index_ = 0;                                                                  \
+		struct tg_##name *table_ = bpf_map_lookup_elem(&name, &index_);                    \
+		table_ ? table_->cell[tg_deny6_guard(tg_deny6_hash(state, high, 0, level), bits)]  \
+		       : 0;                                                                        \
+	})
+
 /* The levels that can hold the address, a bit each: bit n for level 4 n + 4. `cell`: of `deny6_top`. */
 static __always_inline __u32 deny6_levels(const struct tg_deny_state *state, __u64 high, __u32 cell)
 {
-	__u32 levels = (cell >> 6 & 15) << 4, index = 0, guard;
-	struct tg_deny6_guard32 *guard32 = bpf_map_lookup_elem(&deny6_guard32, &index);
-	struct tg_deny6_guard48 *guard48 = bpf_map_lookup_elem(&deny6_guard48, &index);
-	struct tg_deny6_guard64 *guard64 = bpf_map_lookup_elem(&deny6_guard64, &index);
+	__u32 levels = (cell >> 6 & 15) << 4, guard;
 
-	if (!(cell & TG_DENY6_MORE(36)) || !guard32 || !guard48 || !guard64)
+	if (!(cell & TG_DENY6_MORE(36)))
 		return levels;
-	guard = guard32->cell[tg_deny6_guard(
-		tg_deny6_hash(state, high >> 32 << 32, 0, 32), TG_DENY6_GUARD32_BITS)];
+	guard = DENY6_GUARD(deny6_guard32, TG_DENY6_GUARD32_BITS, high >> 32 << 32, 32);
 	levels |= (guard & 15) << 8;
 	if (!(guard & 16))
 		return levels;
-	guard = guard48->cell[tg_deny6_guard(
-		tg_deny6_hash(state, high >> 16 << 16, 0, 48), TG_DENY6_GUARD48_BITS)];
+	guard = DENY6_GUARD(deny6_guard48, TG_DENY6_GUARD48_BITS, high >> 16 << 16, 48);
 	levels |= (guard & 15) << 12;
 	if (!(guard & 16))
 		return levels;
-	guard = guard64->cell[tg_deny6_guard(
-		tg_deny6_hash(state, high, 0, 64), TG_DENY6_GUARD64_BITS)];
+	guard = DENY6_GUARD(deny6_guard64, TG_DENY6_GUARD64_BITS, high, 64);
 	return levels | guard << 16;
 }
 
