@@ -14,6 +14,7 @@
 #include <linux/ip.h>
 #include <linux/ipv6.h>
 #include <pthread.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -582,7 +583,7 @@ static volatile bool traffic_ends;
 
 struct traffic {
 	const char *from;
-	__u64 sent;
+	volatile __u64 sent;
 };
 
 static void *send_traffic(void *arg)
@@ -618,6 +619,8 @@ static void no_packet_passes(const char *from, const char *const (*turns)[8], in
 	replace(0, turns[0]);
 	traffic_ends = false;
 	pthread_create(&thread, NULL, send_traffic, &traffic);
+	while (!traffic.sent) /* a busy machine may take its time to start it */
+		sched_yield();
 	for (int i = 1; i <= unit_some(18); i++) {
 		replace(0, turns[i % count]);
 		if (i % 3)
