@@ -51,7 +51,7 @@ static int unit_passed, unit_failed, unit_faults;
 			unit_passed++;                                                             \
 	} while (0)
 
-/* How much to do of what is long: all, or a quarter where that is to be brief (scripts/test under valgrind). */
+/* How much to do of what is long: all, or a quarter where that is to be brief (scripts/test: asan, valgrind). */
 static inline int unit_some(int all)
 {
 	return getenv("TIDEGATE_TEST_BRIEFLY") ? (all + 3) / 4 : all;
