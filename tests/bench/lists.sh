@@ -30,8 +30,8 @@ daemon=
 cleanup()
 {
 	if [ -n "$daemon" ]; then
-		kill "$daemon" 2>/dev/null && wait "$daemon" 2>/dev/null || true
-		"$tidegate" unload --instance "$instance" >/dev/null 2>&1
+		if kill "$daemon" 2>/dev/null; then wait "$daemon" 2>/dev/null || true; fi
+		"$tidegate" unload --instance "$instance" >/dev/null 2>&1 || true
 	fi
 	ip netns del "$netns" 2>/dev/null
 	rm -rf "$dir"
