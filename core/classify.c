@@ -428,7 +428,7 @@ static uint32_t place(struct tg_classifier *classifier, const void *bytes, size_
 {
 	uint32_t page = classifier->page_count + 1;
 
-	if (classifier->pages)
+	if (classifier->pages && size)
 		memcpy((char *)classifier->pages + classifier->page_count * TG_POLICY_PAGE, bytes,
 			size);
 	classifier->page_count += pages_for(size);

@@ -308,11 +308,11 @@ static void compare(size_t count, int samples)
 
 static void the_first_rule_that_matches_is_found(void)
 {
-	for (int i = 0; i < 150 && !unit_faults; i++)
-		compare(1 + below(i % 10 ? 60 : TG_POLICY_RULES), 2000);
+	for (int i = 0; i < unit_some(100) && !unit_faults; i++)
+		compare(1 + below(i % 10 ? 60 : unit_some(TG_POLICY_RULES)), 2000);
 	if (!unit_faults)
-		compare(TG_POLICY_RULES, 2000);
-	CHECK(decided > 50000 && undecided > 50000);
+		compare(unit_some(TG_POLICY_RULES), 2000);
+	CHECK(decided > 10000 && undecided > 10000);
 }
 
 static void no_rules_match_nothing(void)
@@ -395,7 +395,7 @@ static void what_is_said_never_to_decide_never_does(void)
 {
 	int faulty = 0;
 
-	for (int turn = 0; turn < 20 && !unit_faults; turn++) {
+	for (int turn = 0; turn < unit_some(20) && !unit_faults; turn++) {
 		size_t count = 20 + below(100);
 
 		random_set(count);
@@ -411,7 +411,7 @@ static void what_is_said_never_to_decide_never_does(void)
 		for (size_t i = 0; i < count; i++)
 			faulty += found[i].fault != TG_RULE_SOUND;
 	}
-	CHECK(faulty > 50);
+	CHECK(faulty > 10);
 }
 
 static void what_is_too_much_is_refused(void)
@@ -430,7 +430,7 @@ static void what_is_too_much_is_refused(void)
 	many[0] = (struct tg_rule){ .src = prefixes, .src_count = 40000 };
 	CHECK_INT(-E2BIG, tg_classify(many, 1, &classifier, &error));
 	CHECK(strstr(error.text, "more tables"));
-	many[0].src_count = 16000;
+	many[0].src_count = unit_some(16000);
 	CHECK_INT(0, tg_classify(many, 1, &classifier, &error));
 	tg_classifier_free(&classifier);
 	free(prefixes);
