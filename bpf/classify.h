@@ -32,8 +32,12 @@ CLASSIFY_INLINE const void *policy_at(__u32 page, __u32 number, const __u32 size
 {
 	const __u32 each = TG_POLICY_PAGE / size;
 	const char *at = policy_page(page + number / each);
+	__u32 offset = number % each * size;
 
-	return at ? at + number % each * size : (const void *)0;
+	if (!at)
+		return (const void *)0;
+	__asm__ volatile("" : "+r"(offset)); /* added after the test alone, says the verifier */
+	return at + offset;
 }
 
 CLASSIFY_INLINE __u32 policy_entry(const struct tg_policy_table *table, __u32 value)

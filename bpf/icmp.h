@@ -33,7 +33,7 @@ static __always_inline bool is_error(__u8 type, const bool v6)
 
 /* The checksum of the quoted packet's transport header, unless it is cut off. */
 static __always_inline __sum16 *quoted_check(
-	struct xdp_md *ctx, const struct packet *about, __u32 left)
+	packet_ctx *ctx, const struct packet *about, __u32 left)
 {
 	struct tcphdr *tcp = (void *)about->l4;
 
@@ -46,7 +46,7 @@ static __always_inline __sum16 *quoted_check(
 
 /* Reads what an ICMP error quotes into `about`; `from` is where that starts in `pkt`. */
 static __always_inline enum tg_reason parse_quote(
-	struct xdp_md *ctx, const struct packet *pkt, __u32 from, struct packet *about, const bool v6)
+	packet_ctx *ctx, const struct packet *pkt, __u32 from, struct packet *about, const bool v6)
 {
 	struct payload payload;
 	__u32 end;
@@ -72,7 +72,7 @@ static __always_inline enum tg_reason parse_quote(
 }
 
 /* An error's header into `pkt`, what it quotes into `about`. `offset`: of the former behind the IP header. */
-static __always_inline enum tg_reason parse_error(struct xdp_md *ctx, struct packet *pkt,
+static __always_inline enum tg_reason parse_error(packet_ctx *ctx, struct packet *pkt,
 	__u32 offset, struct packet *about, const bool v6)
 {
 	struct icmp_error *icmp = pkt->l3 + offset;

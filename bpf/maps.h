@@ -36,6 +36,8 @@ const volatile struct tg_flow_key flow_key = { {
 /* Elements of `lines`. The loader makes them TG_DEFAULT_LINES, or what the instance says. */
 #define FEW_LINES 8192
 const volatile __u32 line_count = FEW_LINES;
+/* Words of rule vectors that the largest policy has (see classify.h). */
+const volatile __u32 policy_words = TG_POLICY_WORDS;
 
 #define TG_MAP(map_name, map_type, size, key_type, value_type, flags)                              \
 	struct {                                                                                   \
@@ -87,6 +89,39 @@ TG_MAP(deny_samples, PERCPU_ARRAY, 1 << TG_DENY_SAMPLE_BITS, __u32, struct tg_de
 
 /* Which addresses may be VIPs', see bogus.h. */
 TG_MAP(vip_marks, ARRAY, 1, __u32, struct tg_vip_marks, TG_MAPPED);
+
+/* Ports, their policies (see ports_abi.h; as many pages as these need) and what rules count. */
+TG_MAP(ports, HASH, TG_MAX_PORTS, __u32, struct tg_port, BPF_F_NO_PREALLOC);
+TG_MAP(policy_pages, ARRAY, 1, __u32, struct tg_policy_page, TG_MAPPED | BPF_F_RDONLY_PROG);
+TG_MAP(rule_counters, PERCPU_ARRAY, TG_MAX_RULE_COUNTERS, __u32, struct tg_rule_counter, 0);
+TG_MAP(policy_fragments, LRU_HASH, TG_MAX_FRAGMENTS, struct tg_fragment_key, struct tg_policy_fragment,
+	0);
+
+/* Flows of stateful policies (see track.h). */
+TG_MAP(flows, HASH, TG_DEFAULT_TRACKED, struct tg_track_id, struct tg_track, 0);
+TG_MAP(embryos, LRU_HASH, TG_DEFAULT_TRACKED, struct tg_track_id, struct tg_track, 0);
+TG_MAP(track_settings, ARRAY, 1, __u32, struct tg_track_settings, TG_MAPPED);
+TG_MAP(track_counters, PERCPU_ARRAY, TG_TRACK_COUNT, __u32, __u64, 0);
+
+/* Mirrors and captures (see tap.h), and what the latter took. */
+TG_MAP(taps, ARRAY, TG_MAX_TAPS, __u32, struct tg_tap, TG_MAPPED);
+TG_MAP(tap_counters, PERCPU_ARRAY, TG_MAX_TAPS *TG_TAP_COUNT, __u32, struct tg_counter, 0);
+
+/* What ports count, what is told of packets (see event.h). */
+TG_MAP(port_counters, PERCPU_ARRAY, TG_MAX_PORTS *TG_DIRECTIONS, __u32,
+	struct tg_port_counters, 0);
+TG_MAP(event_counters, PERCPU_ARRAY, TG_EVENT_COUNT *TG_EVENT_COUNTS, __u32, __u64, 0);
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TG_EVENT_RING);
+} events SEC(".maps");
+
+/* The controller makes it as large as captures ask for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, TG_CAPTURE_RING);
+} captures SEC(".maps");
 
 /* A ring of slots for each service and family, each of its own size. */
 struct ring {

@@ -24,6 +24,13 @@
 #include "maps.h"
 #include "tidegate_abi.h"
 
+/* What a program gets: parse.h, payload.h and icmp.h serve both XDP and TC (which says TG_TC first). */
+#ifdef TG_TC
+typedef struct __sk_buff packet_ctx;
+#else
+typedef struct xdp_md packet_ctx;
+#endif
+
 #define likely(x)   __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 

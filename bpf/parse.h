@@ -37,19 +37,19 @@ struct extension {
 	__u32 rest;
 };
 
-static __always_inline void *packet_end(const struct xdp_md *ctx)
+static __always_inline void *packet_end(const packet_ctx *ctx)
 {
 	return (void *)(long)ctx->data_end;
 }
 
 /* The IP header again, in a function that is not inlined. */
-static __always_inline void *l3_at(const struct xdp_md *ctx, __u32 l2_length)
+static __always_inline void *l3_at(const packet_ctx *ctx, __u32 l2_length)
 {
 	return (void *)(long)ctx->data + (l2_length & 0x3fff);
 }
 
 static __always_inline bool has_ip_header(
-	const struct xdp_md *ctx, const struct packet *pkt, const bool v6)
+	const packet_ctx *ctx, const struct packet *pkt, const bool v6)
 {
 	return pkt->l3 + (v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) <= packet_end(ctx);
 }
@@ -68,7 +68,7 @@ static __always_inline __u64 is_tag(__u64 ether_type)
 }
 
 /* A frame too short for two tags: nothing of it can be balanced. */
-static __always_inline enum tg_reason short_ethernet(struct xdp_md *ctx, const struct ethhdr *eth)
+static __always_inline enum tg_reason short_ethernet(packet_ctx *ctx, const struct ethhdr *eth)
 {
 	if ((void *)(eth + 1) > packet_end(ctx) || is_tag(eth->h_proto) ||
 		eth->h_proto == bpf_htons(ETH_P_IP) || eth->h_proto == bpf_htons(ETH_P_IPV6))
@@ -77,7 +77,7 @@ static __always_inline enum tg_reason short_ethernet(struct xdp_md *ctx, const s
 }
 
 /* Finds the IP packet behind the VLAN tags, and its EtherType. */
-static __always_inline enum tg_reason parse_ethernet(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline enum tg_reason parse_ethernet(packet_ctx *ctx, struct packet *pkt)
 {
 	struct ethhdr *eth = (void *)(long)ctx->data;
 	struct vlan_tag *tags = (void *)(eth + 1);
@@ -97,12 +97,22 @@ static __always_inline enum tg_reason parse_ethernet(struct xdp_md *ctx, struct 
 	return TG_REASON_NONE;
 }
 
+/* Bytes of the frame, also those that data does not lead to. */
+static __always_inline __u32 frame_length(packet_ctx *ctx)
+{
+#ifdef TG_TC
+	return ctx->len;
+#else
+	return bpf_xdp_get_buff_len(ctx);
+#endif
+}
+
 /* Does the buffer hold all the bytes that the IP header speaks of? */
-static __always_inline bool is_whole(struct xdp_md *ctx, const struct packet *pkt)
+static __always_inline bool is_whole(packet_ctx *ctx, const struct packet *pkt)
 {
 	if (likely(pkt->l3 + pkt->l3_length <= packet_end(ctx)))
 		return true;
-	return bpf_xdp_get_buff_len(ctx) >= pkt->l2_length + pkt->l3_length;
+	return frame_length(ctx) >= pkt->l2_length + pkt->l3_length;
 }
 
 /* Either family's. */
@@ -113,7 +123,7 @@ static __always_inline bool is_icmp(__u8 proto)
 
 /* TCP's or UDP's header, which starts `offset` bytes into the IP packet. */
 static __always_inline enum tg_reason parse_transport(
-	struct xdp_md *ctx, struct packet *pkt, __u32 offset)
+	packet_ctx *ctx, struct packet *pkt, __u32 offset)
 {
 	struct tcphdr *tcp = pkt->l3 + offset;
 	struct udphdr *udp = pkt->l3 + offset;
@@ -140,7 +150,7 @@ static __always_inline enum tg_reason parse_transport(
 	return TG_REASON_NONE;
 }
 
-static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline enum tg_reason parse_ipv4(packet_ctx *ctx, struct packet *pkt)
 {
 	struct iphdr *ip = pkt->ip4;
 	__u32 header;
@@ -172,7 +182,7 @@ static __always_inline enum tg_reason parse_ipv4(struct xdp_md *ctx, struct pack
  * not its destination. A fragment header with neither an offset nor more to come is, and not
  * mentioned (RFC 6946); what follows that of a later fragment is no header.
  */
-__noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 base, __u32 next)
+__noinline __u64 walk_extensions(packet_ctx *ctx, __u32 base, __u32 next)
 {
 	void *end = packet_end(ctx);
 	void *l3 = l3_at(ctx, base);
@@ -212,7 +222,7 @@ __noinline __u64 walk_extensions(struct xdp_md *ctx, __u32 base, __u32 next)
 	return WALKED(TG_REASON_EXTENSION, 0, 0, 0);
 }
 
-static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct packet *pkt)
+static __always_inline enum tg_reason parse_ipv6(packet_ctx *ctx, struct packet *pkt)
 {
 	struct ipv6hdr *ip = pkt->ip6;
 	__u64 walked;
@@ -234,7 +244,7 @@ static __always_inline enum tg_reason parse_ipv6(struct xdp_md *ctx, struct pack
 
 /* After has_ip_header(). TG_REASON_FRAGMENT, TG_REASON_ICMP: it is for rare.h. */
 static __always_inline enum tg_reason parse_ip(
-	struct xdp_md *ctx, struct packet *pkt, const bool v6)
+	packet_ctx *ctx, struct packet *pkt, const bool v6)
 {
 	return v6 ? parse_ipv6(ctx, pkt) : parse_ipv4(ctx, pkt);
 }

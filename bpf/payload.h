@@ -25,7 +25,7 @@ struct payload {
 };
 
 static __always_inline enum tg_reason payload_of4(
-	struct xdp_md *ctx, const struct iphdr *ip, struct payload *out)
+	packet_ctx *ctx, const struct iphdr *ip, struct payload *out)
 {
 	__u16 field;
 
@@ -45,7 +45,7 @@ static __always_inline enum tg_reason payload_of4(
 }
 
 static __always_inline enum tg_reason payload_of6(
-	struct xdp_md *ctx, const struct ipv6hdr *ip, __u32 base, struct payload *out)
+	packet_ctx *ctx, const struct ipv6hdr *ip, __u32 base, struct payload *out)
 {
 	struct extension *ext;
 	__u64 walked;
@@ -75,7 +75,7 @@ static __always_inline enum tg_reason payload_of6(
 
 /* Of the IP header at `l3`, which lies `base` bytes into the frame. */
 static __always_inline enum tg_reason payload_of(
-	struct xdp_md *ctx, void *l3, __u32 base, struct payload *out, const bool v6)
+	packet_ctx *ctx, void *l3, __u32 base, struct payload *out, const bool v6)
 {
 	return v6 ? payload_of6(ctx, l3, base, out) : payload_of4(ctx, l3, out);
 }

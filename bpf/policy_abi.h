@@ -8,7 +8,8 @@
  * class to a vector with a bit for each rule that the value matches. The vectors of all fields, ANDed,
  * tell the rules that match; the lowest bit is the first.
  *
- * All tables lie in pages of one array, numbered from 1 within a policy.
+ * All tables lie in pages of one array, numbered from 1 within a policy as it is compiled, and in the
+ * datapath's array (bpf/ports_abi.h) from its beginning.
  */
 #ifndef TIDEGATE_POLICY_ABI_H
 #define TIDEGATE_POLICY_ABI_H
@@ -19,6 +20,10 @@
 #define TG_POLICY_WORDS	  (TG_POLICY_RULES / 64)
 #define TG_POLICY_NO_RULE TG_POLICY_RULES
 #define TG_POLICY_PAGE	  4096 /* bytes */
+
+struct tg_policy_page {
+	__u8 byte[TG_POLICY_PAGE];
+};
 
 /* One bit a rule; only the first `words` of a policy's vectors are used. */
 struct tg_policy_vector {

@@ -40,7 +40,9 @@
 	X(BOGUS_LAND, "bogus-land")     /* the source is the destination */                        \
 	X(BOGUS_VIP, "bogus-vip")       /* for a VIP, and the source is one's address, too */ \
 	X(FRAGMENT_LOST, "fragment-lost") /* to a VIP's address, and the first one did not come */ \
-	X(FRAGMENT_TINY, "fragment-tiny") /* likewise, cut within TCP's or UDP's header */
+	X(FRAGMENT_TINY, "fragment-tiny") /* likewise, cut within TCP's or UDP's header */ \
+	X(POLICY_DROP, "policy-drop")     /* by a rule of the port's policy, or its default */     \
+	X(POLICY_REJECT, "policy-reject") /* likewise, and its sender was told */
 
 enum tg_reason {
 	TG_REASON_NONE, /* go on to the next step */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
  * The one definition of every byte that crosses between the datapath (bpf/) and the controller
- * (core/), with lines_abi.h, reasons.h and trace_abi.h. All fields have fixed widths and no implicit padding;
+ * (core/), with lines_abi.h, reasons.h, trace_abi.h and those of TC: ports_abi.h, policy_abi.h, track_abi.h,
+ * tap_abi.h, event_abi.h. All fields have fixed widths and no implicit padding;
  * sizes are asserted. Any change to a layout here raises TG_ABI_VERSION: pins of another version are
  * replaced, never adopted.
  *
@@ -12,11 +13,15 @@
 
 #include <linux/types.h>
 
+#include "event_abi.h"
 #include "lines_abi.h"
+#include "ports_abi.h"
 #include "reasons.h"
+#include "tap_abi.h"
 #include "trace_abi.h"
+#include "track_abi.h"
 
-#define TG_ABI_VERSION 3
+#define TG_ABI_VERSION 4
 
 /*
  * What a program can be specialised for: X(SYMBOL, "name", bit). A map is made when one of the
@@ -31,7 +36,12 @@
 	X(QUIC, "quic", 9)     /* UDP services whose packets name their server */                         \
 	X(DENY4, "deny4", 16) /* deny and allow lists of IPv4 */                                    \
 	X(DENY6, "deny6", 17) /* and of IPv6 */                                                     \
-	X(DENY_COUNT, "deny-count", 18) /* some of their addresses have counters of their own */
+	X(DENY_COUNT, "deny-count", 18) /* some of their addresses have counters of their own */   \
+	X(POLICY, "policy", 24)       /* ports with a policy: of TC, and of XDP for VIPs */          \
+	X(FLOW, "flow", 25)	      /* stateful ones, with flows of our own */                    \
+	X(CONNTRACK, "conntrack", 26) /* or the kernel's */                                         \
+	X(TAP, "tap", 27)	      /* mirrors, captures: of TC, and of XDP for what it forwards */ \
+	X(RATES, "rates", 28)	      /* ports count kinds of packets */
 
 enum tg_feature {
 #define TG_FEATURE_ENUM(symbol, name, bit) TG_FEATURE_##symbol = 1 << (bit),
@@ -42,6 +52,12 @@ enum tg_feature {
 #undef TG_FEATURE_OR
 };
 
+/* Those that ports need the TC programs for, and those that mean something to XDP. */
+#define TG_FEATURES_TC                                                                             \
+	(TG_FEATURE_POLICY | TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK | TG_FEATURE_TAP |            \
+		TG_FEATURE_RATES)
+#define TG_FEATURES_XDP (TG_FEATURE_ALL & ~(TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK))
+
 /* Limits of one instance. */
 #define TG_MAX_SERVICES  4096
 #define TG_MAX_BACKENDS  32768 /* index 0 is "none"; a line entry keeps 15 bits of it */
@@ -49,7 +65,6 @@ enum tg_feature {
 #define TG_MAX_REVERSE   65536 /* nat endpoints of each family */
 #define TG_MAX_ROUTES    8192  /* next hops towards clients, of each family */
 #define TG_MAX_RANGES    16384 /* intervals of ports: of VIPs, and in nat of each of their backends */
-#define TG_MAX_PORTS     256
 #define TG_MAX_FRAGMENTS 16384 /* fragmented packets under way */
 #define TG_NAME_SIZE     64
 #define TG_DEFAULT_SLOTS 65537

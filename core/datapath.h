@@ -31,6 +31,8 @@
 #define TG_FOR_TUNNEL TG_FEATURE_TUNNEL
 #define TG_FOR_QUIC TG_FEATURE_QUIC
 #define TG_FOR_DENY (TG_FEATURE_DENY4 | TG_FEATURE_DENY6)
+#define TG_FOR_TC TG_FEATURES_TC
+#define TG_FOR_POLICY (TG_FEATURE_POLICY | TG_FEATURE_TAP)
 
 /*
  * The maps that the controller uses: X(SYMBOL, name, needed for); TG_MAP_SYMBOL for each of bpf/maps.h.
@@ -81,7 +83,20 @@
 	X(DENY6_GUARD64, deny6_guard64, TG_FEATURE_DENY6) \
 	X(DENY6_BUCKETS, deny6_buckets, TG_FEATURE_DENY6) \
 	X(DENY6_RECORDS, deny6_records, TG_FEATURE_DENY6) \
-	X(VIP_MARKS, vip_marks, TG_FOR_FLOWS)
+	X(VIP_MARKS, vip_marks, TG_FOR_FLOWS) \
+	X(PORTS, ports, TG_FOR_TC) \
+	X(RULE_COUNTERS, rule_counters, TG_FOR_POLICY) \
+	X(POLICY_FRAGMENTS, policy_fragments, TG_FOR_POLICY) \
+	X(FLOWS, flows, TG_FEATURE_FLOW) \
+	X(EMBRYOS, embryos, TG_FEATURE_FLOW) \
+	X(TRACK_SETTINGS, track_settings, TG_FEATURE_FLOW) \
+	X(TRACK_COUNTERS, track_counters, TG_FEATURE_FLOW) \
+	X(TAPS, taps, TG_FEATURE_TAP) \
+	X(TAP_COUNTERS, tap_counters, TG_FEATURE_TAP) \
+	X(CAPTURES, captures, TG_FEATURE_TAP) \
+	X(PORT_COUNTERS, port_counters, TG_FEATURE_RATES) \
+	X(EVENT_COUNTERS, event_counters, TG_FOR_TC) \
+	X(EVENTS, events, TG_FOR_TC)
 
 enum tg_map {
 #define TG_MAP_ENUM(symbol, name, needed_for) TG_MAP_##symbol,

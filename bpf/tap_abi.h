@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * Taps: what copies packets of a port. A mirror sends them out by a device, a capture puts them into a ring
+ * for user space. Array `taps`, mapped: the controller fills an element, then sets its bit in the
+ * ports that it is of. A tap ends by itself, also with no controller: at a time, or after so many packets.
+ */
+#ifndef TIDEGATE_TAP_ABI_H
+#define TIDEGATE_TAP_ABI_H
+
+#include <linux/types.h>
+
+enum tg_tap_kind { TG_TAP_OFF, TG_TAP_MIRROR, TG_TAP_CAPTURE };
+
+struct tg_tap {
+	__u32 kind;	 /* enum tg_tap_kind */
+	__u32 ifindex;	 /* of a mirror: the device that copies leave by */
+	__u32 sample;	 /* one packet in so many; 0 and 1: each */
+	__u32 snap;	 /* of a capture: bytes of a packet at most */
+	__u64 until;	 /* ns of the coarse clock (CLOCK_MONOTONIC); 0: without an end in time */
+	__u64 packets;	 /* it ends after so many; 0: without */
+	__u32 rate;	 /* copies a second at most; 0: any number */
+	__u32 start;	 /* counts its starts: records of an earlier one are told by it */
+	__u64 taken;	 /* written by programs: packets so far, of this start */
+	__u64 allowed;	 /* written by programs: of `rate`, see bpf/tap.h */
+	__u64 pad;
+} __attribute__((aligned(64)));
+
+/* Per-CPU array `tap_counters`, by tap * TG_TAP_COUNT + what. X(SYMBOL, "name"), each {packets, bytes}. */
+#define TG_TAP_COUNTS(X)                                                                           \
+	X(COPIED, "copied")                                                                        \
+	X(SKIPPED, "skipped")	    /* by sampling */                                              \
+	X(LIMITED, "limited")	    /* beyond `rate` */                                            \
+	X(LOOPED, "looped")	    /* is a copy itself */                                         \
+	X(DEVICE_DOWN, "device-down")                                                              \
+	X(DEVICE_GONE, "device-gone")                                                              \
+	X(DEVICE_FULL, "device-full") /* its queue, or the next one's */                           \
+	X(RING_FULL, "ring-full")   /* of a capture: user space did not keep up */                 \
+	X(FAILED, "failed")	    /* otherwise */                                                \
+	X(MISSED, "missed")	    /* forwarded by XDP on a device that can't hand packets to TC */
+
+enum tg_tap_count {
+#define TG_TAP_COUNT_ENUM(symbol, name) TG_TAPPED_##symbol,
+	TG_TAP_COUNTS(TG_TAP_COUNT_ENUM)
+#undef TG_TAP_COUNT_ENUM
+	TG_TAP_COUNT
+};
+
+/*
+ * A captured packet: a record of the ring buffer `captures`. Its bytes, TG_RECORD_BYTES of them or fewer,
+ * follow; the record's size is that of a class, so it may have more room.
+ */
+struct tg_record {
+	__u64 time; /* ns of CLOCK_MONOTONIC */
+	__u32 tap;
+	__u32 start; /* of the tap */
+	__u32 ifindex;
+	__u32 length;	/* of the packet on the wire */
+	__u32 captured; /* bytes that follow */
+	__u8 direction; /* enum tg_direction */
+	__u8 verdict;	/* enum tg_action, or TG_RECORD_FORWARDED, TG_RECORD_UNJUDGED */
+	__u16 reason;	/* enum tg_reason, TG_REASON_NONE: there is none */
+	__u32 rule;	/* counter of the rule that decided, or TG_NO_RULE */
+	__u32 pad;
+};
+#define TG_RECORD_FORWARDED 0x10 /* by XDP, to a backend or back */
+#define TG_RECORD_UNJUDGED  0x11 /* the port has no policy in this direction */
+#define TG_RECORD_BYTES	    65536
+#define TG_NO_RULE	    0xffffffffu
+#define TG_CAPTURE_RING	    (16 << 20) /* bytes, by default */
+
+/*
+ * What XDP leaves before a packet (bpf_xdp_adjust_meta) that it hands over to TC, when it reached a
+ * verdict that only TC can carry out: while a tap is at work on it, or where it is to be rejected.
+ */
+#define TG_HANDOVER_MAGIC 0x7d9a7e00u
+struct tg_handover {
+	__u32 magic;
+	__u32 ifindex; /* forward it there, rewritten as it is; 0: reject it */
+	__u32 rule;    /* counter of the rule that decided, or TG_NO_RULE */
+	__u32 reason;  /* enum tg_reason */
+};
+
+/* skb->tc_index while a packet is ours. */
+#define TG_MARK_COPY	  0x7460 /* a tap's copy: not to be copied again */
+#define TG_MARK_FORWARDED 0x7461 /* handed over by XDP: the egress port's policy does not judge it */
+#define TG_MARK_TRACKED	  0x7462 /* its flow has counted it, when it came in */
+
+#ifndef __bpf__
+#include <assert.h>
+static_assert(sizeof(struct tg_tap) == 64, "abi");
+static_assert(sizeof(struct tg_record) == 40, "abi");
+static_assert(sizeof(struct tg_handover) == 16, "abi");
+#endif
+
+#endif
