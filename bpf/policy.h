@@ -31,6 +31,10 @@ static __always_inline const void *policy_page(__u32 number)
 	((judged) == UNJUDGED || JUDGED_FLAGS(judged) & TG_RULE_AUDIT ? TG_ACTION_ACCEPT          \
 								      : JUDGED_SAID(judged))
 
+/* The same by another rule, and without one; as if a rule had said so. */
+#define JUDGED_ACCEPTED(judged, rule) ((__u64)(rule) << 32 | ((judged) & 0xff0000))
+#define JUDGED_DROPPED(judged)	      (((judged) & ~0xffffull) | TG_ACTION_DROP)
+
 static __always_inline const struct tg_port *port_of(__u32 ifindex)
 {
 	return bpf_map_lookup_elem(&ports, &ifindex);

@@ -51,17 +51,13 @@ struct tg_policy_rule {
 	__u32 counter; /* index into `rule_counters`: the same as long as the rule stays */
 };
 
-/* What becomes of later fragments. */
-enum tg_fragments {
-	TG_FRAGMENTS_FOLLOW, /* the first one of their packet, where it was accepted; else as the rules say */
-	TG_FRAGMENTS_RULES,
-	TG_FRAGMENTS_DROP,
-};
-
 #define TG_POLICY_STATEFUL  0x01 /* own flow table */
 #define TG_POLICY_CONNTRACK 0x02 /* the kernel's */
 #define TG_POLICY_JUDGE_ND  0x04 /* ARP and neighbour discovery don't pass of themselves */
 #define TG_POLICY_RECHECK   0x08 /* existing = "recheck": flows of another version are judged anew */
+/* Later fragments follow the first one of their packet if that was accepted, else are judged by the rules … */
+#define TG_POLICY_FOLLOW	0x10
+#define TG_POLICY_NO_FRAGMENTS 0x20 /* … or are dropped; with neither, the rules alone say */
 
 struct tg_policy_head {
 	struct tg_policy tables;
@@ -69,7 +65,7 @@ struct tg_policy_head {
 	__u32 rules;			 /* the first page of struct tg_policy_rule, by number */
 	__u32 flags;			 /* TG_POLICY_* */
 	__u32 version;			 /* another one whenever this policy's rules change; never 0 */
-	__u32 fragments;		 /* enum tg_fragments */
+	__u32 pad;
 };
 
 /* Per-CPU array `rule_counters`. */
@@ -80,7 +76,7 @@ struct tg_rule_counter {
 	__u64 last; /* ns of the coarse clock (CLOCK_MONOTONIC) */
 };
 
-/* First fragments that a policy accepted (TG_FRAGMENTS_FOLLOW): an LRU hash `policy_fragments`. */
+/* First fragments that a policy accepted (TG_POLICY_FOLLOW), their key's `pad` naming it: an LRU hash `policy_fragments`. */
 struct tg_policy_fragment {
 	__u64 since; /* ns of the coarse clock */
 	__u32 rule;  /* counter */

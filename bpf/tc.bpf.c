@@ -10,6 +10,7 @@
 #include "maps.h"
 
 #include "count.h"
+#include "follow.h"
 #include "packet.h"
 #include "parse.h"
 #include "policy.h"
@@ -19,30 +20,49 @@
 #define GO_ON (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
 #define STOP  2	   /* TCX_DROP, TC_ACT_SHOT */
 
-/* The judgement of an IP packet's rule. */
-static __always_inline __u64 judge_ip(
-	struct __sk_buff *skb, struct packet *pkt, struct passage *p, __u32 policy, const bool v6)
-{
-	if (read_ip(skb, pkt, p, v6) != TG_REASON_NONE)
-		return judge_default(policy);
-	return judge(&p->key, policy, v6);
-}
+#include "reject.h"
 
-static __always_inline __u64 judge_packet(
-	struct __sk_buff *skb, struct packet *pkt, struct passage *p, __u32 policy)
+static __always_inline int verdict(struct __sk_buff *skb, const struct passage *p, __u64 judged,
+	const enum tg_direction direction, const bool v6)
 {
-	switch (pkt->ether_type) {
-	case bpf_htons(ETH_P_IP):
-		return judge_ip(skb, pkt, p, policy, false);
-	case bpf_htons(ETH_P_IPV6):
-		return judge_ip(skb, pkt, p, policy, true);
+	count_rule(judged, skb->len);
+	switch (JUDGED_ACTION(judged)) {
+	case TG_ACTION_ACCEPT:
+		return GO_ON;
+	case TG_ACTION_REJECT:
+		return reject(skb, p, direction, v6);
 	default:
-		return UNJUDGED;
+		count_reason(TG_REASON_POLICY_DROP);
+		return STOP;
 	}
 }
 
-static __always_inline int verdict(struct __sk_buff *skb, __u64 judged)
+/* Neighbour discovery: without it nothing else would work. */
+static __always_inline bool passes(const struct passage *p, __u64 judged)
 {
+	return p->discovers && !(JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND);
+}
+
+static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, __u32 policy,
+	const enum tg_direction direction, const bool v6)
+{
+	struct passage p = { .l2_length = pkt->l2_length };
+	__u64 judged;
+
+	if (read_ip(skb, pkt, &p, v6) != TG_REASON_NONE)
+		return verdict(skb, &p, judge_default(policy), direction, v6);
+	judged = judge(&p.key, policy, v6);
+	if (passes(&p, judged))
+		return GO_ON;
+	judged = follow(&p, judged, policy, v6);
+	return verdict(skb, &p, judged, direction, v6);
+}
+
+/* By the default: what can't be told what it is. */
+static __always_inline int handle_odd(struct __sk_buff *skb, __u32 policy)
+{
+	__u64 judged = judge_default(policy);
+
 	count_rule(judged, skb->len);
 	if (JUDGED_ACTION(judged) == TG_ACTION_ACCEPT)
 		return GO_ON;
@@ -50,23 +70,49 @@ static __always_inline int verdict(struct __sk_buff *skb, __u64 judged)
 	return STOP;
 }
 
+/* What is no IP passes; ARP, unless the policy is to judge it. */
+static __always_inline int handle_other(struct __sk_buff *skb, const struct packet *pkt, __u32 policy)
+{
+	__u64 judged = judge_default(policy);
+
+	if (pkt->ether_type == bpf_htons(ETH_P_ARP) && judged != UNJUDGED &&
+		JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND)
+		return handle_odd(skb, policy);
+	return GO_ON;
+}
+
+/* An answer of ours, or what XDP forwards by TC: judged already. */
+static __always_inline bool is_ours(struct __sk_buff *skb, const enum tg_direction direction)
+{
+	if (likely(skb->tc_index != TG_MARK_FORWARDED))
+		return false;
+	if (direction == TG_INGRESS)
+		skb->tc_index = 0;
+	return true;
+}
+
 static __always_inline int handle(struct __sk_buff *skb, const enum tg_direction direction)
 {
 	const struct tg_port *port = port_of(skb->ifindex);
-	struct passage p = {};
+	enum tg_reason reason;
 	struct packet pkt;
-	__u64 judged;
+	__u32 policy;
 
-	if (!port)
+	if (!port || is_ours(skb, direction))
 		return GO_ON;
+	policy = TG_POLICY_OF_PORT(port->slot, direction);
 	pull_headers(skb);
-	if (parse_ethernet(skb, &pkt) != TG_REASON_NONE)
-		return GO_ON;
-	p.l2_length = pkt.l2_length;
-	judged = judge_packet(skb, &pkt, &p, TG_POLICY_OF_PORT(port->slot, direction));
-	if (p.discovers && !(JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND))
-		return GO_ON;
-	return verdict(skb, judged);
+	reason = parse_ethernet(skb, &pkt);
+	if (reason != TG_REASON_NONE)
+		return reason == TG_REASON_NOT_IP ? GO_ON : handle_odd(skb, policy);
+	switch (pkt.ether_type) {
+	case bpf_htons(ETH_P_IP):
+		return handle_ip(skb, &pkt, policy, direction, false);
+	case bpf_htons(ETH_P_IPV6):
+		return handle_ip(skb, &pkt, policy, direction, true);
+	default:
+		return handle_other(skb, &pkt, policy);
+	}
 }
 
 SEC("tc")

@@ -53,7 +53,7 @@
 	X(ENDPOINTS, endpoints, TG_FOR_ALL) \
 	X(TX_PORTS, tx_ports, TG_FOR_ALL) \
 	X(TUNNELS, tunnels, TG_FOR_TUNNEL) \
-	X(ANSWERS_UNTIL, answers_until, TG_FOR_TUNNEL) \
+	X(ANSWERS_UNTIL, answers_until, TG_FOR_TUNNEL | TG_FEATURE_POLICY) \
 	X(FRAGMENTS, fragments, TG_FOR_ALL) \
 	X(REPLY_COUNTERS, reply_counters, TG_FOR_NAT) \
 	X(REVERSE4, reverse4, TG_FOR_NAT) \
