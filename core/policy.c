@@ -47,7 +47,6 @@ static void write_head(const struct tg_policy_spec *spec, const struct tg_classi
 	head->otherwise = without_counter(&spec->otherwise);
 	head->rules = 1 + classifier->page_count;
 	head->flags = spec->flags;
-	head->fragments = spec->fragments;
 }
 
 /* The version follows from what the policy says, so that it is the same after a restart; not from counters. */

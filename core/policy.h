@@ -22,7 +22,6 @@ struct tg_policy_spec {
 	size_t count;
 	struct tg_policy_rule otherwise; /* the default */
 	uint32_t flags;			 /* TG_POLICY_* */
-	enum tg_fragments fragments;
 };
 
 /*

@@ -75,8 +75,7 @@ static void compile_plain(struct tg_compiled_policy *policy, uint32_t first_coun
 		.does = does,
 		.count = 4,
 		.otherwise = { TG_ACTION_DROP, 0, 0, first_counter + 4 },
-		.flags = TG_POLICY_STATEFUL,
-		.fragments = TG_FRAGMENTS_DROP };
+		.flags = TG_POLICY_STATEFUL | TG_POLICY_NO_FRAGMENTS };
 	struct tg_error error;
 
 	CHECK_INT(0, tg_policy_compile(&spec, policy, NULL, &error));
@@ -186,8 +185,7 @@ static void a_rule_keeps_what_it_does(void)
 		rule->counter == 43);
 	rule = tg_policy_rule(&policy, TG_POLICY_NO_RULE);
 	CHECK(rule->action == TG_ACTION_DROP && rule->counter == 44);
-	CHECK_INT(TG_POLICY_STATEFUL, tg_policy_head(&policy)->flags);
-	CHECK_INT(TG_FRAGMENTS_DROP, tg_policy_head(&policy)->fragments);
+	CHECK_INT(TG_POLICY_STATEFUL | TG_POLICY_NO_FRAGMENTS, tg_policy_head(&policy)->flags);
 	tg_policy_free(&policy);
 }
 
