@@ -16,6 +16,7 @@
 #include "range.h"
 #include "slots.h"
 #include "trace.h"
+#include "vip_policy.h"
 
 static __always_inline struct tg_vip *exact_vip_of(
 	const struct packet *pkt, const enum side side, const bool v6)
@@ -92,6 +93,9 @@ static __always_inline enum tg_reason balance(struct xdp_md *ctx, struct packet 
 		return TG_REASON_NOT_VIP;
 	if (unlikely(is_own_source(pkt, v6)))
 		return TG_REASON_BOGUS_VIP;
+	reason = vip_policy(ctx, pkt, false, v6);
+	if (reason != TG_REASON_NONE)
+		return reason;
 	flow = flow_in(pkt, SOURCE, v6);
 	chosen = 0;
 	if (features & TG_FEATURE_QUIC && unlikely(vip->flags & TG_VIP_QUIC))

@@ -28,6 +28,7 @@
 #include "packet.h"
 #include "range.h"
 #include "trace.h"
+#include "vip_policy.h"
 
 static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
 {
@@ -353,6 +354,8 @@ static __always_inline enum tg_reason nat_reply(
 	struct tg_route *route = known_route(pkt, v6);
 	enum tg_reason reason = nat_exception(route, flow);
 
+	if (reason == TG_REASON_NONE)
+		reason = vip_policy(ctx, pkt, true, v6);
 	return reason == TG_REASON_NONE ? nat_untranslate(ctx, pkt, route, origin, v6) : reason;
 }
 

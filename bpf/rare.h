@@ -22,6 +22,7 @@
 #include "packet.h"
 #include "parse.h"
 #include "payload.h"
+#include "vip_policy.h"
 
 /*
  * What becomes of packets of the flow that `pkt->about` belongs to, the service being at its side
@@ -167,6 +168,29 @@ static __always_inline enum tg_reason rare_way(
 	return payload.fragment ? keep_way(&key, way, reason, ours) : reason;
 }
 
+/* In between: what does the port's policy say? A first fragment that it refuses is followed by none. */
+static __always_inline enum tg_reason rare_policy(
+	struct xdp_md *ctx, const struct tg_fragment *way, const bool v6)
+{
+	struct packet about = {}, pkt = { .about = &about };
+	struct tg_fragment_key key;
+	struct payload payload;
+	enum tg_reason reason;
+
+	if (!(features & TG_FEATURE_POLICY))
+		return TG_REASON_NONE;
+	reason = parse_rare(ctx, &pkt, &about, &payload, v6);
+	if (reason != TG_REASON_NONE || pkt.kind == LATER_FRAGMENT)
+		return reason;
+	reason = vip_policy(
+		ctx, &pkt, pkt.kind == ICMP_ERROR || way->fate == TG_FATE_REPLY, v6);
+	if (reason != TG_REASON_NONE && payload.fragment) {
+		fragment_key(&pkt, &payload, &key, v6);
+		state_delete(&fragments, &key);
+	}
+	return reason;
+}
+
 /* A reason, and the action of TG_REASON_FORWARD. */
 #define WENT(reason, action) ((reason) | (action) << 16)
 #define WENT_REASON(went)    ((went) & 0xffff)
@@ -192,18 +216,20 @@ static __always_inline __u32 rare_go(struct xdp_md *ctx, struct tg_fragment *way
 }
 
 /*
- * Each half of each family is a function of its own for the verifier: it walks through them once, and
- * their stacks don't add up. The second parses anew, since pointers into the packet can't be handed on.
+ * Each part of each family is a function of its own for the verifier: it walks through them once, and
+ * their stacks don't add up. The later ones parse anew, since pointers into the packet can't be handed on.
  */
-#define RARE_HALF(name, half, v6)                                                                  \
+#define RARE_PART(name, part, v6)                                                                  \
 	__noinline __u32 name(struct xdp_md *ctx, struct tg_fragment *way)                         \
 	{                                                                                          \
-		return way ? half(ctx, way, v6) : TG_REASON_NONE;                                  \
+		return way ? part(ctx, way, v6) : TG_REASON_NONE;                                  \
 	}
-RARE_HALF(rare_way4, rare_way, false)
-RARE_HALF(rare_way6, rare_way, true)
-RARE_HALF(rare_go4, rare_go, false)
-RARE_HALF(rare_go6, rare_go, true)
+RARE_PART(rare_way4, rare_way, false)
+RARE_PART(rare_way6, rare_way, true)
+RARE_PART(rare_policy4, rare_policy, false)
+RARE_PART(rare_policy6, rare_policy, true)
+RARE_PART(rare_go4, rare_go, false)
+RARE_PART(rare_go6, rare_go, true)
 
 /* The story of a rare packet. */
 static __always_inline enum tg_reason rare(struct xdp_md *ctx, struct packet *pkt, const bool v6)
@@ -216,6 +242,10 @@ static __always_inline enum tg_reason rare(struct xdp_md *ctx, struct packet *pk
 		return reason;
 	if (way.fate == TG_FATE_PASS)
 		return way.reason;
+	if (features & TG_FEATURE_POLICY)
+		reason = v6 ? rare_policy6(ctx, &way) : rare_policy4(ctx, &way);
+	if (reason != TG_REASON_NONE)
+		return reason;
 	went = v6 ? rare_go6(ctx, &way) : rare_go4(ctx, &way);
 	pkt->action = WENT_ACTION(went);
 	return WENT_REASON(went);

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: GPL-2.0-only */
+/*
+ * A port's policy for what never reaches TC: packets for a VIP, and nat's answers. They are judged one
+ * by one by the rules of the port that they come in by. What belongs to a flow that the rules let in (nat's
+ * answers, ICMP errors about a VIP's flow) passes where the policy is stateful. What is to be rejected
+ * goes on to TC, which judges it once more and answers (reject.h).
+ */
+#ifndef TIDEGATE_VIP_POLICY_H
+#define TIDEGATE_VIP_POLICY_H
+
+#include "maps.h"
+#include "packet.h"
+#include "parse.h"
+#include "policy.h"
+#include "trace.h"
+
+#define STATEFUL (TG_POLICY_STATEFUL | TG_POLICY_CONNTRACK)
+
+/* What a function that is not inlined is told of a packet, whose addresses it reads anew. */
+#define PLACE(pkt)	    ((pkt)->l2_length | ((pkt)->l2_length + (pkt)->l3_length) << 8)
+#define PLACE_L2(place)	    ((place) & 0x1f)
+#define PLACE_BYTES(place)  ((place) >> 8)
+#define KIND_PART(kind)	    ((kind) >> 16 & 3) /* behind TG_POLICY_KIND_OF: enum policy_part */
+#define KIND_BELONGS	    (1u << 18)	      /* to a flow that was let in */
+
+static __always_inline bool vip_key(
+	packet_ctx *ctx, struct policy_key *key, __u32 place, __u32 ports, __u32 kind, const bool v6)
+{
+	struct packet pkt = { .l3 = l3_at(ctx, PLACE_L2(place)) };
+
+	if (!has_ip_header(ctx, &pkt, v6))
+		return false;
+	policy_address_of(address_of(&pkt, SOURCE, v6), &key->src_hi, &key->src_lo, v6);
+	policy_address_of(address_of(&pkt, DEST, v6), &key->dst_hi, &key->dst_lo, v6);
+	key->kind = kind & 0xffff;
+	key->part = KIND_PART(kind);
+	key->has_ports = !is_icmp(key->kind >> 8);
+	key->sport = bpf_ntohs(ports & 0xffff);
+	key->dport = bpf_ntohs(ports >> 16);
+	return true;
+}
+
+static __always_inline enum tg_reason vip_judge(
+	packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind, const bool v6)
+{
+	const struct tg_port *port = port_of(ctx->ingress_ifindex);
+	struct policy_key key = {};
+	__u64 judged;
+
+	if (!port || !vip_key(ctx, &key, place, ports, kind, v6))
+		return TG_REASON_NONE;
+	judged = policy_judge(TG_POLICY_OF_PORT(port->slot, TG_INGRESS), &key, v6);
+	if (judged == UNJUDGED || (kind & KIND_BELONGS && JUDGED_POLICY(judged) & STATEFUL))
+		return TG_REASON_NONE;
+	if (JUDGED_ACTION(judged) == TG_ACTION_REJECT && port->flags & TG_PORT_TC)
+		return TG_REASON_REJECT_BY_TC;
+	count_rule(judged, PLACE_BYTES(place));
+	return JUDGED_ACTION(judged) == TG_ACTION_ACCEPT ? TG_REASON_NONE : TG_REASON_POLICY_DROP;
+}
+
+/* Functions of their own: their stack is not that of what comes after. */
+#define VIP_JUDGE(name, v6)                                                                        \
+	__noinline int name(packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind)                 \
+	{                                                                                          \
+		if (!(features & TG_FEATURE_POLICY))                                               \
+			return TG_REASON_NONE;                                                     \
+		return vip_judge(ctx, place, ports, kind, v6);                                     \
+	}
+VIP_JUDGE(vip_judge4, false)
+VIP_JUDGE(vip_judge6, true)
+
+/* NONE: it may go on. Of an ICMP error, its header is `l4`. */
+static __always_inline enum tg_reason vip_policy(
+	packet_ctx *ctx, const struct packet *pkt, const bool belongs, const bool v6)
+{
+	__u32 kind = pkt->kind == ICMP_ERROR ? *(__u8 *)pkt->l4 : pkt->tcp_flags;
+
+	if (!(features & TG_FEATURE_POLICY))
+		return TG_REASON_NONE;
+	kind |= (__u32)pkt->proto << 8 | (belongs ? KIND_BELONGS : 0);
+	if (pkt->kind == FIRST_FRAGMENT)
+		kind |= POLICY_FIRST_FRAGMENT << 16;
+	return v6 ? vip_judge6(ctx, PLACE(pkt), pkt->ports, kind)
+		  : vip_judge4(ctx, PLACE(pkt), pkt->ports, kind);
+}
+
+#endif
