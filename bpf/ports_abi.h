@@ -76,6 +76,11 @@ struct tg_rule_counter {
 	__u64 last; /* ns of the coarse clock (CLOCK_MONOTONIC) */
 };
 
+/* Array `rule_keys`, by counter, for the controller alone: a hash of what identifies the rule; 0: nobody's. */
+struct tg_rule_key {
+	__u64 digest[2];
+};
+
 /* First fragments that a policy accepted (TG_POLICY_FOLLOW), their key's `pad` naming it: an LRU hash `policy_fragments`. */
 struct tg_policy_fragment {
 	__u64 since; /* ns of the coarse clock */
