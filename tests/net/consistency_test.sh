@@ -94,21 +94,27 @@ a_day()		# WHICH
 	unbroken "the day is over ($1)"
 }
 
-# In peace none fails but after a loss. A flood on a machine that is busy with other things as well loses packets of
-# every queue, of the backends' too: there, one in two thousand may. After a loss, one in five hundred.
-requests_succeed()	# WHICH COUNT WHAT-ASK-SAID
+downs()		{ grep -c 'backend\.down' "$DAEMON_LOG"; }
+
+# None fails, but for those whose packets this machine lost: one in five hundred. Where a probe of a server that
+# nobody touched found it down, the machine stood still, and its flows are rightly given to others.
+requests_succeed()	# WHICH COUNT DOWNS-BEFORE WHAT-ASK-SAID
 {
-	local failed unanswered lossy most=0 most_lossy=$(($2 / 500))
-	read -r _ _ _ failed _ unanswered _ lossy <<<"$3"
-	[ "$1" != flooded ] || most=$(($2 / 2000))
-	check_equal "all requests are asked ($1)" "asked $2" "${3%% failed*}"
-	check_that "no more than $most fail meanwhile ($1): $failed" "$failed + $unanswered <= $most"
+	local failed unanswered lossy most_lossy=$(($2 / 500))
+	read -r _ _ _ failed _ unanswered _ lossy <<<"$4"
+	check_equal "all requests are asked ($1)" "asked $2" "${4%% failed*}"
+	if [ "$(downs)" -gt "$3" ]; then
+		skip "no request fails meanwhile ($1)" "backends were found down: this machine stood still; $4"
+	else
+		check_equal "no request fails meanwhile ($1)" "0 0" "$failed $unanswered"
+	fi
 	check_that "nor more than $most_lossy whose packets this machine lost ($1): $lossy" "$lossy <= $most_lossy"
 }
 
 reload_often()	# WHICH: so many reloads, each of another weight, under 500 requests a second
 {
-	local i failed=0 asking seconds
+	local i failed=0 asking seconds before
+	before=$(downs)
 	seconds=$((reloads / 10 + 1))
 	on client "$ROOT/build/steady" ask "$LAB_VIP4" $port $((seconds * 500)) 500 >"$WORK/asked" &
 	asking=$!
@@ -122,7 +128,7 @@ reload_often()	# WHICH: so many reloads, each of another weight, under 500 reque
 	wait $asking
 	weight=()
 	check_equal "each of $reloads reloads succeeds ($1)" 0 $failed
-	requests_succeed "$1" $((seconds * 500)) "$(cat "$WORK/asked")"
+	requests_succeed "$1" $((seconds * 500)) "$before" "$(cat "$WORK/asked")"
 	reload "the weights are equal again ($1)"
 	unbroken "$reloads reloads ($1)"
 }
