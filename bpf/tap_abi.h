@@ -60,7 +60,8 @@ struct tg_record {
 	__u8 verdict;	/* enum tg_action, or TG_RECORD_FORWARDED, TG_RECORD_UNJUDGED */
 	__u16 reason;	/* enum tg_reason, TG_REASON_NONE: there is none */
 	__u32 rule;	/* counter of the rule that decided, or TG_NO_RULE */
-	__u32 pad;
+	__be16 vlan_proto; /* of a tag that is not among the bytes; 0: there is none */
+	__u16 vlan_tci;
 };
 #define TG_RECORD_FORWARDED 0x10 /* by XDP, to a backend or back */
 #define TG_RECORD_UNJUDGED  0x11 /* the port has no policy in this direction */
