@@ -64,7 +64,7 @@ static __always_inline void follow_remember(
 #define FOLLOW(name, v6)                                                                           \
 	__noinline __u64 name(const struct passage *p, __u64 judged, __u32 policy)                 \
 	{                                                                                          \
-		if (!(features & TG_FEATURE_POLICY) || !p)                                         \
+		if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP)) || !p)                                         \
 			return judged;                                                             \
 		if (p->key.part == POLICY_LATER_FRAGMENT)                                          \
 			return follow_recall(p, policy, judged, v6);                               \

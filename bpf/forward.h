@@ -13,6 +13,7 @@
 #include "nat.h"
 #include "packet.h"
 #include "trace.h"
+#include "vip_tap.h"
 
 /*
  * l2dsr: the frame goes to the backend's MAC, the packet stays as it is; the backend has the VIP
@@ -50,6 +51,7 @@ static __always_inline enum tg_reason forward(struct xdp_md *ctx, struct packet 
 	note(BACKEND, v6, chosen);
 	if (!backend)
 		return TG_REASON_NO_RING;
+	note_taps(ctx, pkt, v6);
 	note_hit(chosen, HOP_WORDS(&backend->hop[backend->current & 1]), backend->mtu);
 	if (features & TG_FEATURE_NAT && vip->mode == TG_MODE_NAT)
 		reason = nat_forward(ctx, pkt, backend, v6);

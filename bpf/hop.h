@@ -87,6 +87,7 @@ static __always_inline long egress_ask(struct xdp_md *ctx, const struct packet *
 static __always_inline enum tg_reason egress_choose(
 	struct xdp_md *ctx, struct packet *pkt, const struct egress *out)
 {
+	pkt->out = out->ifindex;
 	if (likely(out->ifindex == ctx->ingress_ifindex)) {
 		pkt->action = XDP_TX;
 		return TG_REASON_NONE;

@@ -29,6 +29,7 @@
 #include "range.h"
 #include "trace.h"
 #include "vip_policy.h"
+#include "vip_tap.h"
 
 static __always_inline __u8 ttl_of(const struct packet *pkt, const bool v6)
 {
@@ -336,6 +337,7 @@ static __always_inline enum tg_reason nat_untranslate(struct xdp_md *ctx, struct
 
 	if (ttl_of(pkt, v6) <= 1)
 		return TG_REASON_TTL_EXPIRED;
+	note_taps(ctx, pkt, v6);
 	if (route)
 		egress_take(&out, &route->hop, route->mtu);
 	/* To the kernel, "not forwarded" may mean an address of its own. */

@@ -64,6 +64,8 @@ struct packet {
 	enum kind kind;
 	struct packet *about; /* of an ICMP error: the packet that it quotes, its check NULL if cut off */
 	int action;	   /* of TG_REASON_FORWARD: XDP_TX or XDP_REDIRECT */
+	__u32 out;	   /* likewise, the interface that it leaves by */
+	__u32 taps;	   /* likewise: those that it matched as it came in (vip_tap.h) */
 };
 
 static __always_inline __be16 source_port(const struct packet *pkt)

@@ -17,6 +17,7 @@
 #include "bogus.h"
 #include "forward.h"
 #include "fragment.h"
+#include "handover.h"
 #include "icmp.h"
 #include "nat.h"
 #include "packet.h"
@@ -212,7 +213,7 @@ static __always_inline __u32 rare_go(struct xdp_md *ctx, struct tg_fragment *way
 		reason = nat_untranslate(ctx, &pkt, known_route(&pkt, v6), &origin, v6);
 	else
 		reason = TG_REASON_FRAGMENT; /* remembered by a program that knew nat */
-	return WENT(reason, pkt.action);
+	return WENT(reason, reason == TG_REASON_FORWARD ? leave(ctx, &pkt) : 0);
 }
 
 /*

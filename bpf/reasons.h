@@ -23,7 +23,7 @@
 	X(NAT_STACK, "nat-by-stack")        /* translated; the stack resolves and forwards */      \
 	X(TOO_BIG, "too-big")               /* larger than the egress port's MTU: the stack answers */ \
 	X(LINES_FULL, "lines-full")         /* a direct flow that found no free entry: see lines.h */ \
-	X(REJECT_BY_TC, "reject-by-tc")     /* for a VIP, and TC will tell its sender no */
+	X(REFUSED_BY_TC, "refused-by-tc")   /* for a VIP: TC tells its sender no, or shows it to a tap */
 #define TG_DROP_REASONS(X)                                                                         \
 	X(FAIL_DROP, "no-backend")      /* no live backend, fail = "drop" */                       \
 	X(UNRESOLVED, "unresolved")     /* the backend's next hop is not known */                  \

@@ -285,7 +285,7 @@ static __always_inline int reject(struct __sk_buff *skb, const struct passage *p
 		return STOP;
 	}
 	count_reason(TG_REASON_POLICY_REJECT);
-	skb->tc_index = TG_MARK_FORWARDED;
+	skb->tc_index = direction == TG_INGRESS ? TG_MARK_FORWARDED : TG_MARK_ANSWER;
 	return bpf_redirect(skb->ifindex, direction == TG_INGRESS ? 0 : BPF_F_INGRESS);
 }
 

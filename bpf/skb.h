@@ -20,7 +20,9 @@ struct passage {
 	__u32 l2_length, l3_length;
 	__u32 l4_offset;   /* of the transport header, from the frame's beginning; 0: none was read */
 	__be32 fragment_id;
+	__u32 taps;	   /* of the port that may want it (tap.h) */
 	bool discovers;	   /* neighbour discovery (RFC 4861) */
+	bool known;	   /* it could be told what it is: the key says all of it */
 };
 
 static __always_inline void pull_headers(struct __sk_buff *skb)

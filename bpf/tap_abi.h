@@ -22,7 +22,8 @@ struct tg_tap {
 	__u32 start;	 /* counts its starts: records of an earlier one are told by it */
 	__u64 taken;	 /* written by programs: packets so far, of this start */
 	__u64 allowed;	 /* written by programs: of `rate`, see bpf/tap.h */
-	__u64 pad;
+	__u32 down;	 /* of a mirror: the controller last saw the device without a carrier, or down */
+	__u32 pad;
 } __attribute__((aligned(64)));
 
 /* Per-CPU array `tap_counters`, by tap * TG_TAP_COUNT + what. X(SYMBOL, "name"), each {packets, bytes}. */
@@ -70,21 +71,23 @@ struct tg_record {
 #define TG_CAPTURE_RING	    (16 << 20) /* bytes, by default */
 
 /*
- * What XDP leaves before a packet (bpf_xdp_adjust_meta) that it hands over to TC, when it reached a
- * verdict that only TC can carry out: while a tap is at work on it, or where it is to be rejected.
+ * What XDP leaves before a packet (bpf_xdp_adjust_meta) that it forwards while a tap wants it: TC makes the
+ * copies and forwards it (bpf/handover.h).
  */
 #define TG_HANDOVER_MAGIC 0x7d9a7e00u
 struct tg_handover {
 	__u32 magic;
-	__u32 ifindex; /* forward it there, rewritten as it is; 0: reject it */
-	__u32 rule;    /* counter of the rule that decided, or TG_NO_RULE */
-	__u32 reason;  /* enum tg_reason */
+	__u32 from;    /* interface that it came in by */
+	__u32 to;      /* interface that it is to leave by, rewritten as it is */
+	__u32 taps;    /* those of the ingress port that match it, as it came in */
 };
 
 /* skb->tc_index while a packet is ours. */
-#define TG_MARK_COPY	  0x7460 /* a tap's copy: not to be copied again */
-#define TG_MARK_FORWARDED 0x7461 /* handed over by XDP: the egress port's policy does not judge it */
+#define TG_MARK_COPY	  0x7460 /* a tap's copy on its way out: no policy judges it, no tap copies it */
+#define TG_MARK_FORWARDED 0x7461 /* leaves by XDP's verdict: the egress port's policy does not judge it */
 #define TG_MARK_TRACKED	  0x7462 /* its flow has counted it, when it came in */
+#define TG_MARK_ANSWER	  0x7463 /* made by a reject on egress, for the stack: not judged when it comes in */
+#define TG_MARK_SEEN	  0x7464 /* a copy that came in again: judged as any packet, copied by no tap */
 
 #ifndef __bpf__
 #include <assert.h>

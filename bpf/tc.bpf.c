@@ -11,10 +11,12 @@
 
 #include "count.h"
 #include "follow.h"
+#include "handover.h"
 #include "packet.h"
 #include "parse.h"
 #include "policy.h"
 #include "skb.h"
+#include "tap.h"
 #include "trace.h"
 
 #define GO_ON (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
@@ -26,6 +28,7 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct passage *
 	const enum tg_direction direction, const bool v6)
 {
 	count_rule(judged, skb->len);
+	show(skb, p, judged, direction, v6);
 	switch (JUDGED_ACTION(judged)) {
 	case TG_ACTION_ACCEPT:
 		return GO_ON;
@@ -43,27 +46,32 @@ static __always_inline bool passes(const struct passage *p, __u64 judged)
 	return p->discovers && !(JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND);
 }
 
-static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, __u32 policy,
-	const enum tg_direction direction, const bool v6)
+static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, struct passage *p,
+	__u32 policy, const enum tg_direction direction, const bool v6)
 {
-	struct passage p = { .l2_length = pkt->l2_length };
 	__u64 judged;
 
-	if (read_ip(skb, pkt, &p, v6) != TG_REASON_NONE)
-		return verdict(skb, &p, judge_default(policy), direction, v6);
-	judged = judge(&p.key, policy, v6);
-	if (passes(&p, judged))
+	p->l2_length = pkt->l2_length;
+	p->known = read_ip(skb, pkt, p, v6) == TG_REASON_NONE;
+	if (!p->known)
+		return verdict(skb, p, judge_default(policy), direction, v6);
+	judged = judge(&p->key, policy, v6);
+	if (passes(p, judged)) {
+		show(skb, p, UNJUDGED, direction, v6);
 		return GO_ON;
-	judged = follow(&p, judged, policy, v6);
-	return verdict(skb, &p, judged, direction, v6);
+	}
+	judged = follow(p, judged, policy, v6);
+	return verdict(skb, p, judged, direction, v6);
 }
 
 /* By the default: what can't be told what it is. */
-static __always_inline int handle_odd(struct __sk_buff *skb, __u32 policy)
+static __always_inline int handle_odd(struct __sk_buff *skb, const struct passage *p, __u32 policy,
+	const enum tg_direction direction)
 {
 	__u64 judged = judge_default(policy);
 
 	count_rule(judged, skb->len);
+	show(skb, p, judged, direction, false);
 	if (JUDGED_ACTION(judged) == TG_ACTION_ACCEPT)
 		return GO_ON;
 	count_reason(TG_REASON_POLICY_DROP);
@@ -71,53 +79,87 @@ static __always_inline int handle_odd(struct __sk_buff *skb, __u32 policy)
 }
 
 /* What is no IP passes; ARP, unless the policy is to judge it. */
-static __always_inline int handle_other(struct __sk_buff *skb, const struct packet *pkt, __u32 policy)
+static __always_inline int handle_other(struct __sk_buff *skb, const struct passage *p, bool arp,
+	__u32 policy, const enum tg_direction direction)
 {
 	__u64 judged = judge_default(policy);
 
-	if (pkt->ether_type == bpf_htons(ETH_P_ARP) && judged != UNJUDGED &&
-		JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND)
-		return handle_odd(skb, policy);
+	if (arp && judged != UNJUDGED && JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND)
+		return handle_odd(skb, p, policy, direction);
+	show(skb, p, UNJUDGED, direction, false);
 	return GO_ON;
 }
 
-/* An answer of ours, or what XDP forwards by TC: judged already. */
+/* What a mark says that is done with already. Marks are for one hop: what comes in with one loses it. */
 static __always_inline bool is_ours(struct __sk_buff *skb, const enum tg_direction direction)
 {
-	if (likely(skb->tc_index != TG_MARK_FORWARDED))
-		return false;
-	if (direction == TG_INGRESS)
+	switch (skb->tc_index) {
+	case TG_MARK_COPY:
+		if (direction == TG_INGRESS)
+			skb->tc_index = TG_MARK_SEEN;
+		return direction == TG_EGRESS;
+	case TG_MARK_FORWARDED:
+		if (direction == TG_INGRESS)
+			skb->tc_index = 0;
+		return direction == TG_EGRESS;
+	case TG_MARK_ANSWER:
 		skb->tc_index = 0;
-	return true;
+		return direction == TG_INGRESS;
+	default:
+		return false;
+	}
+}
+
+/* Nothing but taps was asked for, and none is at work here. */
+static __always_inline bool is_idle(__u32 taps)
+{
+	return !(features & TG_FEATURES_TC & ~TG_FEATURE_TAP) && !taps;
+}
+
+static __always_inline int handle_on(struct __sk_buff *skb, const struct tg_port *port,
+	const enum tg_direction direction)
+{
+	const __u32 policy = TG_POLICY_OF_PORT(port->slot, direction);
+	struct passage p = { .taps = taps_for(skb, port, direction) };
+	enum tg_reason reason;
+	struct packet pkt;
+
+	if (is_ours(skb, direction) || is_idle(p.taps))
+		return GO_ON;
+	pull_headers(skb);
+	reason = parse_ethernet(skb, &pkt);
+	if (reason == TG_REASON_NOT_IP)
+		return handle_other(skb, &p, false, policy, direction);
+	if (reason != TG_REASON_NONE)
+		return handle_odd(skb, &p, policy, direction);
+	switch (pkt.ether_type) {
+	case bpf_htons(ETH_P_IP):
+		return handle_ip(skb, &pkt, &p, policy, direction, false);
+	case bpf_htons(ETH_P_IPV6):
+		return handle_ip(skb, &pkt, &p, policy, direction, true);
+	default:
+		return handle_other(
+			skb, &p, pkt.ether_type == bpf_htons(ETH_P_ARP), policy, direction);
+	}
 }
 
 static __always_inline int handle(struct __sk_buff *skb, const enum tg_direction direction)
 {
-	const struct tg_port *port = port_of(skb->ifindex);
-	enum tg_reason reason;
-	struct packet pkt;
-	__u32 policy;
+	const struct tg_port *port;
 
-	if (!port || is_ours(skb, direction))
+	if (is_idle(taps_at_work()))
 		return GO_ON;
-	policy = TG_POLICY_OF_PORT(port->slot, direction);
-	pull_headers(skb);
-	reason = parse_ethernet(skb, &pkt);
-	if (reason != TG_REASON_NONE)
-		return reason == TG_REASON_NOT_IP ? GO_ON : handle_odd(skb, policy);
-	switch (pkt.ether_type) {
-	case bpf_htons(ETH_P_IP):
-		return handle_ip(skb, &pkt, policy, direction, false);
-	case bpf_htons(ETH_P_IPV6):
-		return handle_ip(skb, &pkt, policy, direction, true);
-	default:
-		return handle_other(skb, &pkt, policy);
-	}
+	port = port_of(skb->ifindex);
+	return port ? handle_on(skb, port, direction) : GO_ON;
 }
 
 SEC("tc")
 int tidegate_ingress(struct __sk_buff *skb)
 {
+	struct tg_handover handover;
+
+	if (handed_over(skb, &handover))
+		return carry_out(skb, &handover);
 	return handle(skb, TG_INGRESS);
 }
 

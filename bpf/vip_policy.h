@@ -34,10 +34,19 @@ static __always_inline bool vip_key(
 	policy_address_of(address_of(&pkt, DEST, v6), &key->dst_hi, &key->dst_lo, v6);
 	key->kind = kind & 0xffff;
 	key->part = KIND_PART(kind);
-	key->has_ports = !is_icmp(key->kind >> 8);
+	key->has_ports = !is_icmp(key->kind >> 8) && key->part != POLICY_LATER_FRAGMENT;
 	key->sport = bpf_ntohs(ports & 0xffff);
 	key->dport = bpf_ntohs(ports >> 16);
 	return true;
+}
+
+/* TC judges once more what it is to answer, and what taps want though it is dropped. */
+static __always_inline bool is_for_tc(const struct tg_port *port, enum tg_action action)
+{
+	if (!(port->flags & TG_PORT_TC))
+		return false;
+	return action == TG_ACTION_REJECT || (features & TG_FEATURE_TAP &&
+		action == TG_ACTION_DROP && port->taps[TG_INGRESS]);
 }
 
 static __always_inline enum tg_reason vip_judge(
@@ -52,8 +61,8 @@ static __always_inline enum tg_reason vip_judge(
 	judged = policy_judge(TG_POLICY_OF_PORT(port->slot, TG_INGRESS), &key, v6);
 	if (judged == UNJUDGED || (kind & KIND_BELONGS && JUDGED_POLICY(judged) & STATEFUL))
 		return TG_REASON_NONE;
-	if (JUDGED_ACTION(judged) == TG_ACTION_REJECT && port->flags & TG_PORT_TC)
-		return TG_REASON_REJECT_BY_TC;
+	if (is_for_tc(port, JUDGED_ACTION(judged)))
+		return TG_REASON_REFUSED_BY_TC;
 	count_rule(judged, PLACE_BYTES(place));
 	return JUDGED_ACTION(judged) == TG_ACTION_ACCEPT ? TG_REASON_NONE : TG_REASON_POLICY_DROP;
 }
@@ -69,17 +78,27 @@ static __always_inline enum tg_reason vip_judge(
 VIP_JUDGE(vip_judge4, false)
 VIP_JUDGE(vip_judge6, true)
 
-/* NONE: it may go on. Of an ICMP error, its header is `l4`. */
+/* Of an ICMP error, its header is `l4`; a later fragment has none. */
+static __always_inline __u32 vip_kind(const struct packet *pkt)
+{
+	__u32 kind = TG_POLICY_KIND_OF(pkt->proto, 0);
+
+	if (pkt->kind == LATER_FRAGMENT)
+		return kind | POLICY_LATER_FRAGMENT << 16;
+	if (pkt->kind == FIRST_FRAGMENT)
+		kind |= POLICY_FIRST_FRAGMENT << 16;
+	return kind | (pkt->kind == ICMP_ERROR ? *(__u8 *)pkt->l4 : pkt->tcp_flags);
+}
+
+/* NONE: it may go on. */
 static __always_inline enum tg_reason vip_policy(
 	packet_ctx *ctx, const struct packet *pkt, const bool belongs, const bool v6)
 {
-	__u32 kind = pkt->kind == ICMP_ERROR ? *(__u8 *)pkt->l4 : pkt->tcp_flags;
+	__u32 kind;
 
 	if (!(features & TG_FEATURE_POLICY))
 		return TG_REASON_NONE;
-	kind |= (__u32)pkt->proto << 8 | (belongs ? KIND_BELONGS : 0);
-	if (pkt->kind == FIRST_FRAGMENT)
-		kind |= POLICY_FIRST_FRAGMENT << 16;
+	kind = vip_kind(pkt) | (belongs ? KIND_BELONGS : 0);
 	return v6 ? vip_judge6(ctx, PLACE(pkt), pkt->ports, kind)
 		  : vip_judge4(ctx, PLACE(pkt), pkt->ports, kind);
 }

@@ -13,6 +13,7 @@
 #include "bogus.h"
 #include "count.h"
 #include "deny.h"
+#include "handover.h"
 #include "nat.h"
 #include "packet.h"
 #include "parse.h"
@@ -29,12 +30,13 @@ static __always_inline int refuse(enum tg_reason reason)
 	return reason < TG_REASON_PASS_LAST ? XDP_PASS : XDP_DROP;
 }
 
-static __always_inline int verdict(const struct packet *pkt, enum tg_reason reason)
+static __always_inline int verdict(
+	struct xdp_md *ctx, const struct packet *pkt, enum tg_reason reason)
 {
 	if (reason != TG_REASON_FORWARD)
 		return refuse(reason);
 	note_reason(reason);
-	return pkt->action;
+	return leave(ctx, pkt);
 }
 
 /* What parse.h does not make out: some of it rare.h does. */
@@ -67,18 +69,23 @@ static __always_inline int handle(struct xdp_md *ctx, struct packet *pkt, const 
 		return unusual(ctx, reason, v6);
 	pkt->kind = WHOLE;
 	pkt->action = XDP_ABORTED;
+	pkt->out = pkt->taps = 0;
 	pkt->index_lines = index_lines();
 	reason = balance(ctx, pkt, v6);
 	if (features & TG_FEATURE_NAT && reason == TG_REASON_NOT_VIP)
 		reason = nat_return(ctx, pkt, v6);
-	return verdict(pkt, reason);
+	return verdict(ctx, pkt, reason);
 }
 
 static __always_inline int handle_rare(struct xdp_md *ctx, const bool v6)
 {
 	struct packet pkt;
+	enum tg_reason reason = rare(ctx, &pkt, v6);
 
-	return verdict(&pkt, rare(ctx, &pkt, v6));
+	if (reason != TG_REASON_FORWARD)
+		return refuse(reason);
+	note_reason(reason);
+	return pkt.action;
 }
 
 /* What the main program hands on: fragments and ICMP, of each family. */
@@ -101,13 +108,13 @@ int tidegate_xdp(struct xdp_md *ctx)
 	enum tg_reason reason = parse_ethernet(ctx, &pkt);
 
 	if (reason != TG_REASON_NONE)
-		return verdict(&pkt, reason);
+		return verdict(ctx, &pkt, reason);
 	switch (pkt.ether_type) {
 	case bpf_htons(ETH_P_IP):
 		return handle(ctx, &pkt, false);
 	case bpf_htons(ETH_P_IPV6):
 		return handle(ctx, &pkt, true);
 	default:
-		return verdict(&pkt, TG_REASON_NOT_IP);
+		return refuse(TG_REASON_NOT_IP);
 	}
 }

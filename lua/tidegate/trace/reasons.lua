@@ -17,7 +17,7 @@ return {
   ["nat-by-stack"] = "translated; the stack finds the next hop and forwards",
   ["too-big"] = "larger than the MTU of the port that it would leave by: the stack answers",
   ["lines-full"] = "a flow to a backend itself, that found no free entry: goes to the stack",
-  ["reject-by-tc"] = "the port's policy rejects it: TC, which comes next, answers its sender",
+  ["refused-by-tc"] = "the port's policy refuses it: TC, which comes next, answers its sender or shows it to a tap",
   ["policy-drop"] = "the port's policy, or its default, drops it",
   ["policy-reject"] = "the port's policy rejects it, and its sender was told",
   ["no-backend"] = "the service has no live backend",
