@@ -448,8 +448,8 @@ int main(int argc, char **argv)
 	if (geteuid())
 		return fprintf(stderr, "needs root, to load BPF programs\n"), 1;
 	libbpf_set_print(NULL);
-	tasks[0] = (struct task){ sets - sets / 2, packets, 2 * seed };
-	tasks[1] = (struct task){ sets / 2, packets, 2 * seed + 1 };
+	tasks[0] = (struct task){ .sets = sets - sets / 2, .packets = packets, .seed = 2 * seed };
+	tasks[1] = (struct task){ .sets = sets / 2, .packets = packets, .seed = 2 * seed + 1 };
 	if (!run_beside(tasks))
 		return fprintf(stderr, "one of the two processes failed\n"), 1;
 	for (int i = 0; i < 2; i++) {
