@@ -43,9 +43,12 @@ static __always_inline const struct tg_port *port_of(__u32 ifindex)
 /* The head of a policy (TG_POLICY_OF_PORT, TG_POLICY_OF_TAP), or NULL. */
 static __always_inline const struct tg_policy_head *policy_head(__u32 policy)
 {
-	const struct tg_policy_directory *directory = policy_page(0);
+	const struct tg_policy_directory *directory;
 	__u32 page;
 
+	if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP)))
+		return NULL;
+	directory = policy_page(0);
 	if (!directory || policy >= TG_MAX_POLICIES)
 		return NULL;
 	page = directory->page[policy];
@@ -128,7 +131,7 @@ static __always_inline void count_rule(__u64 judged, __u32 bytes)
 	__u32 index = JUDGED_RULE(judged);
 	struct tg_rule_counter *counter;
 
-	if (tracing || judged == UNJUDGED)
+	if (tracing || !(features & TG_FEATURE_POLICY) || judged == UNJUDGED)
 		return;
 	counter = bpf_map_lookup_elem(&rule_counters, &index);
 	if (!counter)

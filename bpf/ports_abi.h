@@ -24,7 +24,15 @@ struct tg_port {
 	__u32 taps[TG_DIRECTIONS]; /* bit t: tap t is at work in that direction */
 };
 
-#define TG_PORT_TC 0x01 /* the TC programs are attached: XDP may hand packets over to them */
+#define TG_PORT_TC	0x01 /* the TC programs are attached: XDP may hand packets over to them */
+#define TG_PORT_CLSACT	0x02 /* as filters of a clsact qdisc (for the controller) */
+#define TG_PORT_QDISC	0x04 /* which we made */
+
+/* Array `port_names`, by slot, for the controller alone: whose slot it is. */
+#define TG_PORT_NAME 16 /* IF_NAMESIZE */
+struct tg_port_name {
+	char name[TG_PORT_NAME]; /* empty: nobody's */
+};
 
 /*
  * Page 0 of `policy_pages`: where the head of each policy is, 0 if there is none. Page numbers in heads

@@ -497,6 +497,10 @@ struct tg_instance_record {
 	__u64 netns;    /* inode of the network namespace that the ports live in */
 	char name[TG_NAME_SIZE];
 	char program_tag[16]; /* of the attached program: 8 bytes in hex, no final 0 */
+	char tc_tag[16];      /* of the TC programs */
+	__u64 policy_hash;    /* of what `policy_pages` holds */
+	__u32 policy_words;   /* of rule vectors that the largest policy there has */
+	__u32 pad;
 };
 
 struct tg_service_info {
@@ -549,7 +553,7 @@ static_assert(sizeof(struct tg_deny_sample) == 40, "abi");
 static_assert(sizeof(struct tg_route) == 24, "abi");
 static_assert(sizeof(struct tg_fragment_key) == 40, "abi");
 static_assert(sizeof(struct tg_fragment) == 56, "abi");
-static_assert(sizeof(struct tg_instance_record) == 112, "abi");
+static_assert(sizeof(struct tg_instance_record) == 144, "abi");
 static_assert(sizeof(struct tg_service_info) == 80, "abi");
 static_assert(sizeof(struct tg_backend_owner) == 24, "abi");
 #endif

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "datapath.h"
 
-#include "flow_hash.h"
-#include "log.h"
+#include "datapath_load.h"
 #include "datapath_pins.h"
-#include "datapath_program.h"
-
-#include "xdp.skel.h"
+#include "datapath_ports.h"
+#include "datapath_tc.h"
+#include "log.h"
+#include "netns.h"
+#include "rule_counters.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -20,34 +21,6 @@
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
-
-static const struct {
-	const char *name;
-	__u32 needed_for; /* one of these features; 0: always */
-} map_table[] = {
-#define MAP_ROW(symbol, name, needed_for) [TG_MAP_##symbol] = { #name, needed_for },
-	TG_MAPS(MAP_ROW)
-#undef MAP_ROW
-};
-
-static bool is_needed(enum tg_map map, __u32 features)
-{
-	return !map_table[map].needed_for || map_table[map].needed_for & features;
-}
-
-/* libbpf's last warning: more telling than an errno. */
-static _Thread_local char last_warning[256];
-
-static int keep_warning(enum libbpf_print_level level, const char *format, va_list args)
-{
-	if (level != LIBBPF_WARN)
-		return 0;
-	vsnprintf(last_warning, sizeof(last_warning), format, args);
-	last_warning[strcspn(last_warning, "\n")] = 0;
-	if (getenv("TIDEGATE_LIBBPF_LOG"))
-		fprintf(stderr, "%s\n", last_warning);
-	return 0;
-}
 
 static int read_instance(int fd, struct tg_instance_record *info)
 {
@@ -104,14 +77,8 @@ static int set_seed(struct tg_datapath *dp, const __u64 seed[2])
 		return 0;
 	memcpy(dp->info.seed, seed, sizeof(dp->info.seed));
 	memset(dp->info.program_tag, 0, sizeof(dp->info.program_tag));
+	memset(dp->info.tc_tag, 0, sizeof(dp->info.tc_tag));
 	return 0;
-}
-
-static __u64 current_netns(void)
-{
-	struct stat st;
-
-	return stat("/proc/thread-self/ns/net", &st) ? 0 : st.st_ino;
 }
 
 /* How many lines the pinned table has; 0: there is none. It keeps its size, and the flows in it. */
@@ -135,8 +102,61 @@ static size_t pinned_lines(const struct tg_datapath *dp)
 void tg_datapath_size(struct tg_datapath *dp, size_t flows)
 {
 	if (!dp->lines_pinned)
-		dp->line_count = flows ? (flows + TG_LINE_ENTRIES - 1) / TG_LINE_ENTRIES
-				       : TG_DEFAULT_LINES;
+		dp->line_count =
+			flows ? (flows + TG_LINE_ENTRIES - 1) / TG_LINE_ENTRIES : TG_DEFAULT_LINES;
+}
+
+static int open_map(const struct tg_datapath *dp, const char *name)
+{
+	char path[192];
+
+	snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, name);
+	return bpf_obj_get(path);
+}
+
+static void close_map(int map)
+{
+	if (map >= 0)
+		close(map);
+}
+
+/* What an earlier daemon knew of ports, policies and their counters. */
+static void adopt_policies(struct tg_datapath *dp)
+{
+	int names = open_map(dp, "port_names"), ports = open_map(dp, "ports");
+	struct tg_rule_key *keys;
+
+	dp->policy_pages = open_map(dp, "policy_pages");
+	if (names >= 0)
+		tg_port_slots_adopt(dp->slots, names, ports);
+	close_map(names);
+	close_map(ports);
+	dp->maps[TG_MAP_RULE_KEYS] = open_map(dp, "rule_keys");
+	if (dp->maps[TG_MAP_RULE_KEYS] < 0)
+		return;
+	keys = tg_datapath_read(dp, TG_MAP_RULE_KEYS, sizeof(*keys), TG_MAX_RULE_COUNTERS);
+	if (keys)
+		tg_rule_counters_adopt(dp->counters, keys);
+	free(keys);
+}
+
+static int make_registries(struct tg_datapath *dp, struct tg_error *error)
+{
+	dp->slots = tg_port_slots_new();
+	dp->counters = tg_rule_counters_new();
+	if (!dp->slots || !dp->counters)
+		return tg_fail(error, -ENOMEM, "no memory for the datapath");
+	if (dp->adopted)
+		adopt_policies(dp);
+	return 0;
+}
+
+static void forget_registries(struct tg_datapath *dp)
+{
+	tg_port_slots_free(dp->slots);
+	tg_rule_counters_free(dp->counters);
+	dp->slots = NULL;
+	dp->counters = NULL;
 }
 
 int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 seed[2],
@@ -147,9 +167,9 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 
 	memset(dp, 0, sizeof(*dp));
 	memset(dp->maps, 0xff, sizeof(dp->maps));
-	dp->program = -1;
+	dp->program = dp->policy_pages = dp->tc[TG_INGRESS] = dp->tc[TG_EGRESS] = -1;
 	*replaced = false;
-	libbpf_set_print(keep_warning);
+	tg_load_listen();
 	snprintf(dp->dir, sizeof(dp->dir), TG_PIN_DIR "/%s", instance);
 	result = tg_instance_need_bpffs(error);
 	if (result)
@@ -159,7 +179,7 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 		return not_ours(dp->dir, error);
 	if (result == -EPROTO) {
 		*replaced = true;
-		tg_pins_remove(dp->dir);
+		tg_pins_remove(dp->dir, 0);
 	} else if (result && result != -ENOENT) {
 		return tg_fail(
 			error, result, "can't read the pins in %s: %s", dp->dir, strerror(-result));
@@ -172,193 +192,14 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
 	if (dp->adopted)
 		dp->info = info;
 	snprintf(dp->info.name, sizeof(dp->info.name), "%s", instance);
-	dp->info.netns = current_netns();
-	if (seed[0] || seed[1])
-		return set_seed(dp, seed);
-	return dp->adopted ? 0 : draw_seed(dp->info.seed);
-}
-
-/* Does a pinned map have the shape that the program needs? The kernel adds flags of its own: not compared. */
-static bool fits(int fd, const struct bpf_map *map)
-{
-	struct bpf_map_info info = { 0 };
-	__u32 size = sizeof(info);
-
-	return !bpf_obj_get_info_by_fd(fd, &info, &size) && info.type == bpf_map__type(map) &&
-	       info.key_size == bpf_map__key_size(map) &&
-	       info.value_size == bpf_map__value_size(map) &&
-	       info.max_entries == bpf_map__max_entries(map);
-}
-
-/* Reuses the map that is pinned. 1: there is none. */
-static int reuse_map(struct bpf_map *map, const char *path, struct tg_error *error)
-{
-	int fd = bpf_obj_get(path), result;
-
-	if (fd < 0)
-		return errno == ENOENT
-			       ? 1
-			       : tg_fail(error, -errno, "can't open %s: %s", path, strerror(errno));
-	if (fits(fd, map))
-		result = bpf_map__reuse_fd(map, fd) ? -errno : 0;
-	else
-		result = tg_fail(error, -EPROTO,
-			"%s has another shape than this version's: `tidegate unload` removes it",
-			path);
-	close(fd);
-	return result;
-}
-
-/* Lets every map be the pinned one, or be made and pinned. */
-static int prepare_maps(const struct tg_datapath *dp, struct bpf_object *object, __u32 features,
-	struct tg_error *error)
-{
-	char path[192];
-	int result = 0;
-
-	for (int i = 0; result >= 0 && i < TG_MAP_COUNT; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(object, map_table[i].name);
-
-		snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_table[i].name);
-		result = map ? reuse_map(map, path, error) : -ENOENT;
-		if (result == 1 && !is_needed(i, features))
-			bpf_map__set_autocreate(map, false);
-		else if (result == 1)
-			result = bpf_map__set_pin_path(map, path) ? -errno : 0;
-	}
-	return result < 0 ? result : 0;
-}
-
-/* Keeps descriptors of the maps for longer than the skeleton lives. */
-static int keep_maps(struct tg_datapath *dp, struct xdp_bpf *skeleton)
-{
-	for (int i = 0; i < TG_MAP_COUNT; i++) {
-		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_table[i].name);
-		int fd = bpf_map__fd(map);
-
-		if (dp->maps[i] >= 0 || fd < 0)
-			continue;
-		dp->maps[i] = dup(fd);
-		if (dp->maps[i] < 0)
-			return -errno;
-	}
-	return 0;
-}
-
-/* The engine's thread may be reading `out` meanwhile. */
-static int map_memory(int fd, size_t size, void **out)
-{
-	void *memory;
-
-	if (fd < 0 || *out)
-		return 0;
-	memory = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	if (memory == MAP_FAILED)
-		return -errno;
-	__atomic_store_n(out, memory, __ATOMIC_RELEASE);
-	return 0;
-}
-
-#define RANGES_SIZE (2 * TG_MAX_RANGES * sizeof(struct tg_endpoint))
-
-static int map_all(struct tg_datapath *dp)
-{
-	int result;
-
-	result = map_memory(dp->maps[TG_MAP_BACKENDS], TG_MAX_BACKENDS * sizeof(struct tg_backend),
-		(void **)&dp->backends);
-	if (!result)
-		result = map_memory(
-			dp->maps[TG_MAP_CLOCK], sizeof(struct tg_clock), (void **)&dp->clock);
-	if (!result)
-		result = map_memory(dp->maps[TG_MAP_TUNNELS], sizeof(struct tg_tunnel),
-			(void **)&dp->tunnel);
-	if (!result)
-		result = map_memory(dp->maps[TG_MAP_LINES], dp->line_count * sizeof(struct tg_line),
-			(void **)&dp->lines);
-	if (!result)
-		result = map_memory(
-			dp->maps[TG_MAP_LINE_MARKS], (dp->line_count + 63) / 64 * 8, (void **)&dp->line_marks);
-	if (!result)
-		result = map_memory(
-			dp->maps[TG_MAP_RANGES], RANGES_SIZE, (void **)&dp->ranges);
-	if (!result)
-		result = map_memory(dp->maps[TG_MAP_RANGE_TABLE], sizeof(struct tg_range_table),
-			(void **)&dp->range_table);
-	if (!result)
-		result = map_memory(dp->maps[TG_MAP_VIP_MARKS], sizeof(struct tg_vip_marks),
-			(void **)&dp->vip_marks);
-	return result;
-}
-
-static int load_error(int code, struct tg_error *error)
-{
-	if (error->text[0])
-		return code;
-	if (code == -EPERM || code == -EACCES)
-		return tg_fail(error, -EPERM,
-			"no privilege to load BPF programs: run as root, or with CAP_BPF, "
-			"CAP_NET_ADMIN and CAP_PERFMON (%s)",
-			last_warning);
-	return tg_fail(error, code, "the datapath can't be loaded: %s (%s)", last_warning,
-		strerror(-code));
-}
-
-/* Gives the line table its size. */
-static int size_lines(const struct tg_datapath *dp, struct bpf_object *object)
-{
-	struct bpf_map *lines = bpf_object__find_map_by_name(object, "lines");
-	struct bpf_map *marks = bpf_object__find_map_by_name(object, "line_marks");
-	int result = lines && marks ? 0 : -ENOENT;
-
-	if (!result)
-		result = bpf_map__set_max_entries(lines, dp->line_count);
-	return result ? result : bpf_map__set_max_entries(marks, (dp->line_count + 63) / 64);
-}
-
-int tg_datapath_load(const struct tg_datapath *dp, struct bpf_object_skeleton *skeleton,
-	void *settings, __u32 features, struct tg_error *error)
-{
-	struct xdp_bpf__rodata *rodata = settings;
-	int result;
-
-	error->text[0] = 0;
-	rodata->features = features;
-	rodata->line_count = dp->line_count;
-	tg_flow_key(dp->info.seed, &rodata->flow_key);
-	result = size_lines(dp, *skeleton->obj);
-	if (!result)
-		result = prepare_maps(dp, *skeleton->obj, features, error);
-	if (!result)
-		result = bpf_object__load_skeleton(skeleton);
-	if (!result)
-		result = tg_program_enter_rare(*skeleton->obj);
-	return result ? load_error(result, error) : 0;
-}
-
-int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error)
-{
-	struct xdp_bpf *skeleton;
-	int result;
-
-	if (dp->program >= 0 && dp->info.features == features)
-		return 0;
-	error->text[0] = 0;
-	skeleton = xdp_bpf__open();
-	if (!skeleton)
-		return load_error(-errno, error);
-	result = tg_pins_make_dirs(dp->dir, error);
-	if (!result)
-		result = tg_datapath_load(
-			dp, skeleton->skeleton, skeleton->rodata, features, error);
+	dp->info.netns = tg_netns_current();
+	result = make_registries(dp, error);
+	if (!result && (seed[0] || seed[1]))
+		result = set_seed(dp, seed);
+	else if (!result && !dp->adopted)
+		result = draw_seed(dp->info.seed);
 	if (result)
-		goto out;
-	result = keep_maps(dp, skeleton);
-	if (!result)
-		result = map_all(dp);
-	result = result ? load_error(result, error) : tg_program_put_in_force(dp, skeleton, features, error);
-out:
-	xdp_bpf__destroy(skeleton);
+		tg_datapath_close(dp);
 	return result;
 }
 
@@ -373,7 +214,7 @@ int tg_datapath_set(
 		return 0;
 	result = -errno;
 	if (logged != now)
-		tg_log(TG_LOG_ERROR, "map %s can't be written: %s", map_table[map].name,
+		tg_log(TG_LOG_ERROR, "map %s can't be written: %s", tg_load_map_name(map),
 			strerror(-result));
 	logged = now;
 	return result;
@@ -449,35 +290,25 @@ void tg_datapath_remove_map(struct tg_datapath *dp, enum tg_map map)
 
 	if (dp->maps[map] < 0)
 		return;
-	snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, map_table[map].name);
+	snprintf(path, sizeof(path), "%s/maps/%s", dp->dir, tg_load_map_name(map));
 	unlink(path);
 	close(dp->maps[map]);
 	dp->maps[map] = -1;
 }
 
-static void unmap(void *memory, size_t size)
-{
-	if (memory)
-		munmap(memory, size);
-}
-
 void tg_datapath_close(struct tg_datapath *dp)
 {
-	unmap(dp->backends, TG_MAX_BACKENDS * sizeof(struct tg_backend));
-	unmap(dp->clock, sizeof(struct tg_clock));
-	unmap(dp->tunnel, sizeof(struct tg_tunnel));
-	unmap(dp->lines, dp->line_count * sizeof(struct tg_line));
-	unmap(dp->line_marks, (dp->line_count + 63) / 64 * 8);
-	unmap(dp->ranges, RANGES_SIZE);
-	unmap(dp->range_table, sizeof(struct tg_range_table));
-	unmap(dp->vip_marks, sizeof(struct tg_vip_marks));
+	tg_load_unmap(dp);
 	for (int i = 0; i < TG_MAP_COUNT; i++)
 		if (dp->maps[i] >= 0)
 			close(dp->maps[i]);
-	if (dp->program >= 0)
-		close(dp->program);
+	close_map(dp->program);
+	close_map(dp->policy_pages);
+	for (int i = 0; i < TG_DIRECTIONS; i++)
+		close_map(dp->tc[i]);
 	memset(dp->maps, 0xff, sizeof(dp->maps));
-	dp->program = -1;
+	dp->program = dp->policy_pages = dp->tc[TG_INGRESS] = dp->tc[TG_EGRESS] = -1;
+	forget_registries(dp);
 }
 
 int tg_datapath_unload(const char *instance, struct tg_error *error)
@@ -495,6 +326,6 @@ int tg_datapath_unload(const char *instance, struct tg_error *error)
 	if (result && result != -EPROTO && result != -ENOENT)
 		return tg_fail(
 			error, result, "can't read the pins in %s: %s", dir, strerror(-result));
-	result = tg_pins_remove(dir);
+	result = tg_pins_remove(dir, result ? 0 : info.netns);
 	return result ? tg_fail(error, result, "can't remove %s: %s", dir, strerror(-result)) : 0;
 }

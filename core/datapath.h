@@ -8,6 +8,10 @@
  *	program		the program that is attached
  *	rare		those that it calls: for fragments and ICMP errors
  *	links/DEV	an attachment each
+ *	tc_ingress	the TC programs, once there is something for them to do
+ *	tc_egress
+ *	ingress/DEV	their attachments by TCX; those by clsact are filters (datapath_tc.h)
+ *	egress/DEV
  *
  * The program is specialised for the features in use; with other features another one is loaded
  * beside it and every link is updated in place. Functions here block (a link update some 15 ms) and
@@ -85,6 +89,8 @@
 	X(DENY6_RECORDS, deny6_records, TG_FEATURE_DENY6) \
 	X(VIP_MARKS, vip_marks, TG_FOR_FLOWS) \
 	X(PORTS, ports, TG_FOR_TC) \
+	X(PORT_NAMES, port_names, TG_FOR_TC) \
+	X(RULE_KEYS, rule_keys, TG_FOR_POLICY) \
 	X(RULE_COUNTERS, rule_counters, TG_FOR_POLICY) \
 	X(POLICY_FRAGMENTS, policy_fragments, TG_FOR_POLICY) \
 	X(FLOWS, flows, TG_FEATURE_FLOW) \
@@ -110,6 +116,10 @@ struct tg_datapath {
 	struct tg_instance_record info;
 	int maps[TG_MAP_COUNT];	     /* descriptors; -1: not made, its feature is not in use */
 	int program;		     /* descriptor; -1 before tg_datapath_specialise */
+	int tc[TG_DIRECTIONS];	     /* the TC programs'; -1: they are not loaded */
+	int policy_pages;	     /* of the policies in force; -1: there were none yet */
+	struct tg_rule_counters *counters;
+	struct tg_port_slots *slots;
 	__u32 programs;		     /* how many were put in force since it was opened */
 	bool adopted;		     /* this instance was running already */
 	struct tg_backend *backends; /* mapped */
@@ -147,11 +157,33 @@ int tg_datapath_open(struct tg_datapath *dp, const char *instance, const __u64 s
  */
 void tg_datapath_size(struct tg_datapath *dp, size_t flows);
 
+/* What matters to each hook of these features: a program is replaced when that changes. */
+static inline __u32 tg_features_of_xdp(__u32 features)
+{
+	__u32 asks = features & (TG_FEATURE_V4 | TG_FEATURE_V6) ? TG_FOR_POLICY : 0; /* of VIPs' packets */
+
+	return features & ((TG_FEATURES_XDP & ~TG_FOR_POLICY) | asks);
+}
+
+static inline __u32 tg_features_of_tc(__u32 features)
+{
+	return features & TG_FEATURES_TC;
+}
+
 /*
- * Makes the program fit `features` (TG_FEATURE_*): nothing happens if the attached one does already.
- * Maps that a new feature needs are made; those of one no longer used stay until unload.
+ * Makes the programs fit `features` (TG_FEATURE_*): nothing happens if those in force do already.
+ * Maps that a new feature needs are made; those of one no longer used stay until unload. The TC programs are
+ * loaded when a feature needs them (TG_FEATURES_TC).
  */
 int tg_datapath_specialise(struct tg_datapath *dp, __u32 features, struct tg_error *error);
+
+/*
+ * The same, and puts just these policies in force, by TG_POLICY_OF_PORT and TG_POLICY_OF_TAP (NULL: none): each
+ * program is replaced by one that has them. Equal ones replace nothing. On failure all is as it was.
+ */
+struct tg_compiled_policy;
+int tg_datapath_commit(struct tg_datapath *dp, __u32 features,
+	const struct tg_compiled_policy *const policies[TG_MAX_POLICIES], struct tg_error *error);
 
 /*
  * Loads an object made from the datapath's sources (trace.c: bpf/trace.bpf.c) as the program with these
@@ -169,9 +201,6 @@ int tg_datapath_detach(struct tg_datapath *dp, const char *device, struct tg_err
 /* Calls fn for each pinned link. `ifindex` is 0 when its device is gone. */
 int tg_datapath_links(const struct tg_datapath *dp,
 	void (*fn)(void *user, const char *device, unsigned int ifindex), void *user);
-
-/* Where the link of a device is pinned. */
-void tg_datapath_link_path(const struct tg_datapath *dp, const char *device, char path[256]);
 
 /* A ring's map: created, mapped, pinned as rings/INDEX and not yet in `rings`. */
 struct tg_ring {

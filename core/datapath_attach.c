@@ -2,9 +2,10 @@
 /* The datapath's links: attaching to devices, adopting, detaching (see datapath.h). */
 #include "datapath.h"
 
+#include "datapath_links.h"
+
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
-#include <dirent.h>
 #include <errno.h>
 #include <linux/if_link.h>
 #include <net/if.h>
@@ -12,58 +13,24 @@
 #include <string.h>
 #include <unistd.h>
 
-/* bpffs reserves names with dots, which devices may have; they can't have colons. */
-static void replace_char(char *text, char from, char to)
+struct links_call {
+	void (*fn)(void *user, const char *device, unsigned int ifindex);
+	void *user;
+};
+
+static void tell_link(void *user, const char *device, unsigned int ifindex, int link)
 {
-	for (; *text; text++)
-		if (*text == from)
-			*text = to;
-}
+	struct links_call *call = user;
 
-void tg_datapath_link_path(const struct tg_datapath *dp, const char *device, char path[256])
-{
-	char name[IF_NAMESIZE];
-
-	snprintf(name, sizeof(name), "%s", device);
-	replace_char(name, '.', ':');
-	snprintf(path, 256, "%s/links/%s", dp->dir, name);
-}
-
-/* The device that a link is on; 0 when that is gone. */
-static unsigned int ifindex_of(int link)
-{
-	struct bpf_link_info info = { 0 };
-	__u32 size = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(link, &info, &size) ? 0 : info.xdp.ifindex;
+	call->fn(call->user, device, ifindex);
 }
 
 int tg_datapath_links(const struct tg_datapath *dp,
 	void (*fn)(void *user, const char *device, unsigned int ifindex), void *user)
 {
-	char path[256], device[IF_NAMESIZE];
-	struct dirent *entry;
-	DIR *dir;
-	int link;
+	struct links_call call = { fn, user };
 
-	snprintf(path, sizeof(path), "%s/links", dp->dir);
-	dir = opendir(path);
-	if (!dir)
-		return errno == ENOENT ? 0 : -errno;
-	while ((entry = readdir(dir))) {
-		if (entry->d_name[0] == '.')
-			continue;
-		snprintf(device, sizeof(device), "%.15s", entry->d_name);
-		replace_char(device, ':', '.');
-		tg_datapath_link_path(dp, device, path);
-		link = bpf_obj_get(path);
-		if (link < 0)
-			continue;
-		fn(user, device, ifindex_of(link));
-		close(link);
-	}
-	closedir(dir);
-	return 0;
+	return tg_links_each(dp, "links", tell_link, &call);
 }
 
 /* How the device carries an XDP program now: one that we attached is native or generic. */
@@ -115,7 +82,7 @@ static bool adopt(
 	if (link < 0)
 		return false;
 	out->mode = mode_of(out->ifindex);
-	keep = ifindex_of(link) == out->ifindex && (mode == TG_XDP_AUTO || mode == out->mode);
+	keep = tg_link_ifindex(link) == out->ifindex && (mode == TG_XDP_AUTO || mode == out->mode);
 	if (!keep) {
 		bpf_link_detach(link);
 		unlink(path);
@@ -145,40 +112,17 @@ int tg_datapath_attach(struct tg_datapath *dp, const char *device, enum tg_xdp_m
 	if (!out->ifindex)
 		return tg_fail(error, -ENODEV, "port %s: no such device in this network namespace",
 			device);
-	tg_datapath_link_path(dp, device, path);
+	tg_link_path(dp, "links", device, path);
 	out->adopted = adopt(dp, path, mode, out);
 	if (out->adopted)
 		return 0;
 	link = create_best_link(dp, mode, out);
 	if (link < 0)
 		return attach_error(link, device, error);
-	if (bpf_obj_pin(link, path)) {
-		int code = -errno;
-
-		bpf_link_detach(link);
-		close(link);
-		return tg_fail(
-			error, code, "port %s: can't pin %s: %s", device, path, strerror(-code));
-	}
-	close(link);
-	return 0;
+	return tg_link_keep(dp, "links", device, link, error);
 }
 
 int tg_datapath_detach(struct tg_datapath *dp, const char *device, struct tg_error *error)
 {
-	char path[256];
-	int link, code = 0;
-
-	tg_datapath_link_path(dp, device, path);
-	link = bpf_obj_get(path);
-	if (link < 0)
-		return errno == ENOENT ? 0
-				       : tg_fail(error, -errno, "port %s: can't open %s: %s",
-						 device, path, strerror(errno));
-	if (bpf_link_detach(link))
-		code = tg_fail(error, -errno, "port %s: can't detach: %s", device, strerror(errno));
-	close(link);
-	if (!code)
-		unlink(path);
-	return code;
+	return tg_link_remove(dp, "links", device, error);
 }

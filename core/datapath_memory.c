@@ -44,8 +44,8 @@ static void add_ring(void *user, struct tg_datapath *dp, __u32 index)
 	close(fd);
 }
 
-void tg_datapath_memory(struct tg_datapath *dp,
-	void (*fn)(void *user, const char *table, __u64 bytes), void *user)
+void tg_datapath_memory(
+	struct tg_datapath *dp, void (*fn)(void *user, const char *table, __u64 bytes), void *user)
 {
 	__u64 rings = 0;
 
@@ -54,4 +54,6 @@ void tg_datapath_memory(struct tg_datapath *dp,
 		if (dp->maps[i] >= 0)
 			fn(user, names[i],
 				memory_of(dp->maps[i]) + (i == TG_MAP_RINGS ? rings : 0));
+	if (dp->policy_pages >= 0)
+		fn(user, "policy_pages", memory_of(dp->policy_pages));
 }

@@ -2,6 +2,7 @@
 #include "datapath_pins.h"
 
 #include "datapath.h"
+#include "datapath_tc.h"
 
 #include <bpf/bpf.h>
 #include <errno.h>
@@ -20,7 +21,8 @@ static int make_dir(const char *dir, struct tg_error *error)
 
 int tg_pins_make_dirs(const char *dir, struct tg_error *error)
 {
-	static const char *const subdirs[] = { "", "/maps", "/rings", "/links" };
+	static const char *const subdirs[] = { "", "/maps", "/rings", "/links", "/ingress",
+		"/egress" };
 	char path[192];
 	int result = make_dir(TG_PIN_DIR, error);
 
@@ -54,17 +56,26 @@ static void detach(const char *path)
 
 static int remove_entry(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	if (strstr(path, "/links/") && type == FTW_F)
-		detach(path);
 	return remove(path) && errno != ENOENT ? -errno : 0;
 }
 
-int tg_pins_remove(const char *dir)
+static int remove_link(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
-	char links[192];
+	if (type == FTW_F)
+		detach(path);
+	return remove_entry(path, st, type, ftw);
+}
 
-	snprintf(links, sizeof(links), "%s/links", dir);
-	if (access(links, F_OK) == 0) /* traffic first: no program runs on half its maps */
-		nftw(links, remove_entry, 8, FTW_PHYS | FTW_DEPTH);
-	return nftw(dir, remove_entry, 8, FTW_PHYS | FTW_DEPTH);
+int tg_pins_remove(const char *dir, __u64 netns)
+{
+	static const char *const kinds[] = { "links", "ingress", "egress" };
+	char links[192];
+	int result = tg_tc_remove_filters(dir, netns);
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++) {
+		snprintf(links, sizeof(links), "%s/%s", dir, kinds[i]);
+		if (access(links, F_OK) == 0) /* traffic first: no program runs on half its maps */
+			nftw(links, remove_link, 8, FTW_PHYS | FTW_DEPTH);
+	}
+	return result ? result : nftw(dir, remove_entry, 8, FTW_PHYS | FTW_DEPTH);
 }

@@ -7,13 +7,17 @@
 
 #include "error.h"
 
+#include <linux/types.h>
 #include <stdbool.h>
 
-/* Makes DIR and its maps/, rings/ and links/. */
+/* Makes DIR and its maps/, rings/, links/, ingress/ and egress/. */
 int tg_pins_make_dirs(const char *dir, struct tg_error *error);
 /* Is there nothing but empty directories? */
 bool tg_pins_empty(const char *dir);
-/* Detaches what DIR/links pins and removes DIR with all its pins. 0 or a negative errno. */
-int tg_pins_remove(const char *dir);
+/*
+ * Detaches what DIR/links, ingress and egress pin, removes TC filters, in the network namespace with that inode (0:
+ * the caller's), and DIR with all its pins. 0 or a negative errno.
+ */
+int tg_pins_remove(const char *dir, __u64 netns);
 
 #endif

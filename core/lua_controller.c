@@ -5,6 +5,7 @@
  * text and an errno's name.
  */
 #include "controller_lua.h"
+#include "ports_lua.h"
 #include "refuse.h"
 #include "spec_lua.h"
 
@@ -374,5 +375,6 @@ static const luaL_Reg functions[] = {
 int luaopen_tidegate_core_controller(lua_State *L)
 {
 	luaL_newlib(L, functions);
+	luaL_setfuncs(L, tg_ports_functions, 0);
 	return 1;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * tidegate.core.policy: policies compiled (core/policy.h) and asked, for the library alone. What takes long
+ * tidegate.core.policy: policies compiled (core/policy.h), asked, and put in force, for the library alone. What takes long
  * takes a callback last (see task.await); it gets what is named here, or nil, a text and an errno's name.
  *
  * A spec: { rules = { rule, … }, default = what it does, stateful = nil | true | "conntrack", judge_nd, recheck =
@@ -9,13 +9,17 @@
  * tcp_flags, fragment = nil | boolean; and what it does: action = "accept" | "drop" | "reject", log, event, audit =
  * boolean, counter = number | nil.
  */
-#include "call.h"
+#include "controller_lua.h"
 #include "policy.h"
 #include "policy_lua.h"
+#include "refuse.h"
+#include "rule_counters.h"
 
-#include <lauxlib.h>
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define POLICY "tidegate.core.policy"
 
@@ -137,8 +141,171 @@ static int l_compile(lua_State *L)
 	return 0;
 }
 
+/* --- in force ------------------------------------------------------------------------------------------------- */
+
+struct commit_call {
+	struct tg_call call;
+	int kept; /* reference to the table of policies */
+	__u32 features;
+	const struct tg_compiled_policy *policies[TG_MAX_POLICIES];
+};
+
+static void work_commit(struct tg_call *call)
+{
+	struct commit_call *this = (struct commit_call *)call;
+
+	call->code = tg_datapath_commit(&tg_controller_of_call(call)->datapath, this->features,
+		this->policies, &call->error);
+}
+
+static void release_commit(struct tg_call *call)
+{
+	luaL_unref(call->vm->L, LUA_REGISTRYINDEX, ((struct commit_call *)call)->kept);
+}
+
+static void read_policies(lua_State *L, const struct tg_compiled_policy **policies)
+{
+	for (lua_pushnil(L); lua_next(L, 1); lua_pop(L, 1)) {
+		lua_Integer index = luaL_checkinteger(L, -2);
+
+		luaL_argcheck(L, index >= 0 && index < TG_MAX_POLICIES, 1, "no such place");
+		policies[index] = check_policy(L, lua_gettop(L));
+	}
+}
+
+/*
+ * commit({ [place] = policy, … }, features, done): puts just these policies in force, by their places in the
+ * directory (port_place, tap_place), and makes the programs fit `features`. done(true); on failure all is as it was.
+ */
+static int l_commit(lua_State *L)
+{
+	lua_Integer features = luaL_checkinteger(L, 2);
+	const struct tg_compiled_policy *policies[TG_MAX_POLICIES] = { NULL };
+	struct commit_call *this;
+
+	tg_controller_opened(L);
+	luaL_checktype(L, 1, LUA_TTABLE);
+	lua_settop(L, 3);
+	read_policies(L, policies);
+	this = tg_call_new(L, sizeof(*this), 3);
+	memcpy(this->policies, policies, sizeof(policies));
+	lua_pushvalue(L, 1);
+	this->kept = luaL_ref(L, LUA_REGISTRYINDEX);
+	this->features = features;
+	this->call.work = work_commit;
+	this->call.release = release_commit;
+	tg_call_in_pool(&this->call);
+	return 0;
+}
+
+/* port_place(slot, "ingress" | "egress") → the place of the port's policy. */
+static int l_port_place(lua_State *L)
+{
+	static const char *const directions[] = { "ingress", "egress", NULL };
+	lua_Integer slot = luaL_checkinteger(L, 1);
+	int direction = luaL_checkoption(L, 2, NULL, directions);
+
+	luaL_argcheck(L, slot >= 0 && slot < TG_MAX_PORTS, 1, "no such slot");
+	lua_pushinteger(L, TG_POLICY_OF_PORT(slot, direction));
+	return 1;
+}
+
+/* tap_place(tap) → the place of what the tap matches. */
+static int l_tap_place(lua_State *L)
+{
+	lua_Integer tap = luaL_checkinteger(L, 1);
+
+	luaL_argcheck(L, tap >= 0 && tap < TG_MAX_TAPS, 1, "no such tap");
+	lua_pushinteger(L, TG_POLICY_OF_TAP(tap));
+	return 1;
+}
+
+/* counter(port, direction, key) → the counter of that rule (see rule_counters.h) | nil, text, code */
+static int l_counter(lua_State *L)
+{
+	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
+	size_t size;
+	const char *key;
+	int counter;
+
+	for (int i = 1; i <= 3; i++)
+		luaL_checkstring(L, i);
+	key = lua_pushfstring(
+		L, "%s\n%s\n%s", lua_tostring(L, 1), lua_tostring(L, 2), lua_tostring(L, 3));
+	size = lua_rawlen(L, -1);
+	counter = tg_rule_counters_ask(dp->counters, key, size);
+	if (counter < 0) {
+		struct tg_error error;
+
+		tg_fail(&error, counter, "no counter is left: an instance counts %d rules",
+			TG_MAX_RULE_COUNTERS);
+		return tg_lua_refuse(L, counter, &error);
+	}
+	lua_pushinteger(L, counter);
+	return 1;
+}
+
+/* Seconds since 1970 of a time of the programs' clock. */
+static lua_Number date_of(__u64 ns)
+{
+	struct timespec real, mono;
+
+	clock_gettime(CLOCK_REALTIME, &real);
+	clock_gettime(CLOCK_MONOTONIC, &mono);
+	return (real.tv_sec - mono.tv_sec) + (real.tv_nsec - mono.tv_nsec) / 1e9 + ns / 1e9;
+}
+
+static void push_counter(lua_State *L, const struct tg_rule_counter *cpus)
+{
+	struct tg_rule_counter sum = { 0 };
+
+	for (int i = 0; i < libbpf_num_possible_cpus(); i++) {
+		sum.packets += cpus[i].packets;
+		sum.bytes += cpus[i].bytes;
+		sum.last = cpus[i].last > sum.last ? cpus[i].last : sum.last;
+	}
+	lua_createtable(L, 0, 3);
+	lua_pushinteger(L, sum.packets);
+	lua_setfield(L, -2, "packets");
+	lua_pushinteger(L, sum.bytes);
+	lua_setfield(L, -2, "bytes");
+	if (sum.last) {
+		lua_pushnumber(L, date_of(sum.last));
+		lua_setfield(L, -2, "last");
+	}
+}
+
+/* counters { counter, … } → { { packets, bytes, last = seconds since 1970 | nil }, … }, of each in turn */
+static int l_counters(lua_State *L)
+{
+	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
+	struct tg_rule_counter *cpus;
+
+	luaL_checktype(L, 1, LUA_TTABLE);
+	cpus = lua_newuserdatauv(L, libbpf_num_possible_cpus() * sizeof(*cpus), 0);
+	lua_createtable(L, lua_rawlen(L, 1), 0);
+	for (size_t i = 1; i <= lua_rawlen(L, 1); i++) {
+		__u32 counter;
+
+		lua_rawgeti(L, 1, i);
+		counter = luaL_checkinteger(L, -1);
+		lua_pop(L, 1);
+		if (dp->maps[TG_MAP_RULE_COUNTERS] < 0 ||
+			bpf_map_lookup_elem(dp->maps[TG_MAP_RULE_COUNTERS], &counter, cpus))
+			memset(cpus, 0, libbpf_num_possible_cpus() * sizeof(*cpus));
+		push_counter(L, cpus);
+		lua_rawseti(L, -2, i);
+	}
+	return 1;
+}
+
 static const luaL_Reg functions[] = {
 	{ "compile", l_compile },
+	{ "commit", l_commit },
+	{ "port_place", l_port_place },
+	{ "tap_place", l_tap_place },
+	{ "counter", l_counter },
+	{ "counters", l_counters },
 	{ NULL, NULL },
 };
 

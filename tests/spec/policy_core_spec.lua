@@ -71,7 +71,9 @@ describe("a compiled policy", function()
   end)
 
   it("refuses what is no rule", function()
-    local function refused(rule) return select(2, pcall(compile, { rules = { rule }, default = { action = "drop" } })) end
+    local function refused(rule)
+      return select(2, pcall(compile, { rules = { rule }, default = { action = "drop" } }))
+    end
     assert.matches("invalid option 'pass'", refused { action = "pass" })
     assert.matches("dport: a range that ends before it begins", refused { action = "drop", dport = { 9, 8 } })
     assert.matches("dport: pairs of ports expected", refused { action = "drop", dport = { 9 } })
