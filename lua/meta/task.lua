@@ -31,6 +31,17 @@ function tg.every(interval, fn, options) end
 ---@return tg.Timer
 function tg.after(seconds, fn, ...) end
 
+--- Runs `fn` as a task by the calendar: "0 3 * * mon-fri" (minute, hour, day of the month, month, day of the week;
+--- names, lists, ranges, steps), or @hourly, @daily, @weekly, @monthly, @yearly. A time that daylight saving skips is
+--- due once, right after; one that comes twice, the first time only; where hour or minute begins with *, whenever
+--- the clock shows it. A run is missed when more than a minute late (the machine slept), or while the one before goes on:
+--- "skip" leaves it out, "once" makes up for all that were missed by one.
+---@param spec string
+---@param fn function
+---@param options? { tz?: string, name?: string, missed?: "skip"|"once" }  tz: "Europe/Berlin"; without, the system's
+---@return tg.Cron
+function tg.cron(spec, fn, options) end
+
 --- Runs `fn(…)` for at most so many seconds: what it returns, or nil, "timeout" after its `<close>`
 --- variables ran. An error in it is an error here.
 ---@param seconds number
@@ -64,5 +75,15 @@ local Timer = {}
 
 --- No further run; a run under way is ended too, unless it is the one that calls this.
 function Timer:cancel() end
+
+---@class tg.Cron
+---@field name string
+---@field runs integer
+---@field missed integer  left out
+---@field next integer    when it is due, seconds since 1970
+local Cron = {}
+
+--- No further run; a run under way is ended too, unless it is the one that calls this.
+function Cron:cancel() end
 
 return tg

@@ -17,6 +17,7 @@ local modules = {
 --- … or a function or an object of one.
 local functions = {
   allow = { "tidegate.deny", "allow" },
+  cron = { "tidegate.cron", "declare" },
   deny = { "tidegate.deny", "deny" },
   instance = { "tidegate.settings", "declare" },
   on = { "tidegate.event", "on" },
