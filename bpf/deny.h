@@ -326,8 +326,7 @@ static __always_inline enum tg_reason decide(const struct tg_deny_state *state,
 	return TG_REASON_DENIED;
 }
 
-/* Neither is inlined: what comes after would be walked by the verifier once for each way through. */
-__noinline int deny4_judge(__be32 source, __u32 bytes)
+static __always_inline enum tg_reason deny4_judge(__be32 source, __u32 bytes)
 {
 	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY4);
 	__u32 found = state ? deny4_find(state, bpf_ntohl(source)) : 0;
@@ -335,6 +334,7 @@ __noinline int deny4_judge(__be32 source, __u32 bytes)
 	return found ? decide(state, &source, found, bytes, false) : TG_REASON_NONE;
 }
 
+/* Not inlined: what comes after would be walked by the verifier once for each way through. */
 __noinline int deny6_judge(struct xdp_md *ctx, __u32 l2_length, __u32 found)
 {
 	struct packet pkt = { .l2_length = l2_length, .l3 = l3_at(ctx, l2_length) };

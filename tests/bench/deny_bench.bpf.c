@@ -2,14 +2,14 @@
 /*
  * Round about the datapath for deny_bench.c: `bench_wrapped` gives the packet the next of the sources in
  * `bench_sources` (the lists change nothing else in a packet) and calls the datapath, the unmodified source
- * as a global subprogram; `bench_empty` calls one that does nothing: the wrapper's own cost. `bench_direct`
- * calls the datapath with the packet as it is. `bench_floor` is what a test run costs.
+ * in a global subprogram; `bench_empty` calls one that does nothing: the wrapper's own cost. `bench_direct`
+ * is the datapath itself, nothing around it. `bench_floor` is what a test run costs.
  */
 #include "maps.h"
 
 #pragma push_macro("SEC")
 #undef SEC
-#define SEC(name) __attribute__((noinline)) /* a subprogram: in no section of its own */
+#define SEC(name) static __always_inline /* in no section of its own */
 #include "../../bpf/xdp.bpf.c"
 #pragma pop_macro("SEC")
 
@@ -40,6 +40,11 @@ static __always_inline int write_source(struct xdp_md *ctx)
 	return 0;
 }
 
+__noinline int datapath(struct xdp_md *ctx)
+{
+	return ctx ? tidegate_xdp(ctx) : XDP_ABORTED;
+}
+
 __noinline int nothing(struct xdp_md *ctx)
 {
 	volatile int action = XDP_DROP;
@@ -50,7 +55,7 @@ __noinline int nothing(struct xdp_md *ctx)
 SEC("xdp.frags")
 int bench_wrapped(struct xdp_md *ctx)
 {
-	return write_source(ctx) ? XDP_ABORTED : tidegate_xdp(ctx);
+	return write_source(ctx) ? XDP_ABORTED : datapath(ctx);
 }
 
 SEC("xdp.frags")
