@@ -90,9 +90,9 @@ TG_MAP(deny_samples, PERCPU_ARRAY, 1 << TG_DENY_SAMPLE_BITS, __u32, struct tg_de
 /* Which addresses may be VIPs', see bogus.h. */
 TG_MAP(vip_marks, ARRAY, 1, __u32, struct tg_vip_marks, TG_MAPPED);
 
-/* Ports, their policies (see ports_abi.h; as many pages as these need) and what rules count. */
+/* Ports, their policies (see ports_abi.h; the loader makes as many pages as they need) and what rules count. */
 TG_MAP(ports, HASH, TG_MAX_PORTS, __u32, struct tg_port, BPF_F_NO_PREALLOC);
-TG_MAP(policy_pages, ARRAY, 1, __u32, struct tg_policy_page, TG_MAPPED | BPF_F_RDONLY_PROG);
+TG_MAP(policy_pages, ARRAY, 4, __u32, struct tg_policy_page, TG_MAPPED | BPF_F_RDONLY_PROG);
 TG_MAP(port_names, ARRAY, TG_MAX_PORTS, __u32, struct tg_port_name, 0);
 TG_MAP(rule_keys, ARRAY, TG_MAX_RULE_COUNTERS, __u32, struct tg_rule_key, 0);
 TG_MAP(rule_counters, PERCPU_ARRAY, TG_MAX_RULE_COUNTERS, __u32, struct tg_rule_counter, 0);

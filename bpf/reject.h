@@ -97,6 +97,14 @@ static __always_inline bool read_offender(const struct __sk_buff *skb, const str
 	return true;
 }
 
+/* The frame goes back to who sent it. Before the IP header is written: it writes up to 6 bytes of that. */
+static __always_inline bool turn_back(struct __sk_buff *skb, const struct offender *o,
+	const struct way_back *back, const bool v6)
+{
+	return way_back_write(back, (void *)(long)skb->data, packet_end(skb), o->l2_length,
+		v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
+}
+
 /* ---- TCP ---- */
 
 static __always_inline void write_reset(
@@ -136,8 +144,8 @@ static __always_inline void write_ip6(struct ipv6hdr *ip, const struct in6_addr 
 }
 
 /* With options or extension headers before it, a checksum that the device fills in would be elsewhere. */
-static __always_inline bool answer_reset(
-	struct __sk_buff *skb, const struct offender *o, const bool v6)
+static __always_inline bool answer_reset(struct __sk_buff *skb, const struct offender *o,
+	const struct way_back *back, const bool v6)
 {
 	const __u32 header = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 	void *ip = ip_of(skb, o->l2_length, header);
@@ -151,6 +159,8 @@ static __always_inline bool answer_reset(
 		return false;
 	was = *tcp;
 	if (bpf_skb_change_tail(skb, o->l2_length + header + RESET_BYTES, 0))
+		return false;
+	if (!turn_back(skb, o, back, v6))
 		return false;
 	ip = ip_of(skb, o->l2_length, header + RESET_BYTES);
 	if (!ip)
@@ -227,15 +237,17 @@ static __always_inline __u32 cut_to_quote(
 	return bpf_skb_pull_data(skb, skb->len) ? 0 : bytes;
 }
 
-static __always_inline bool answer_icmp(
-	struct __sk_buff *skb, const struct offender *o, const bool v6)
+static __always_inline bool answer_icmp(struct __sk_buff *skb, const struct offender *o,
+	const struct way_back *back, const bool v6)
 {
 	const __u32 header = v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr);
 	const __u32 head = header + ICMP_HEADER;
 	__u32 bytes = cut_to_quote(skb, o, head, v6 ? IPV6_ERROR_MAX : IPV4_ERROR_MAX);
 	void *ip;
 
-	ip = bytes ? ip_of(skb, o->l2_length, head + header) : NULL;
+	if (!bytes || !turn_back(skb, o, back, v6))
+		return false;
+	ip = ip_of(skb, o->l2_length, head + header);
 	if (!ip)
 		return false;
 	if (v6)
@@ -253,7 +265,6 @@ static __always_inline bool make_answer(struct __sk_buff *skb, const struct pass
 	void *ip = ip_of(skb, p->l2_length, v6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	struct way_back back;
 	struct offender o;
-	bool made;
 
 	if (!ip || !is_answerable(skb, p, ip, v6) || !read_offender(skb, p, ip, &o, v6) ||
 		!answer_allowed())
@@ -261,9 +272,8 @@ static __always_inline bool make_answer(struct __sk_buff *skb, const struct pass
 	if ((void *)(long)skb->data + sizeof(struct ethhdr) + 8 > packet_end(skb))
 		return false;
 	way_back_read(&back, (void *)(long)skb->data);
-	made = o.proto == IPPROTO_TCP ? answer_reset(skb, &o, v6) : answer_icmp(skb, &o, v6);
-	return made && way_back_write(&back, (void *)(long)skb->data, packet_end(skb), o.l2_length,
-			       v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP));
+	return o.proto == IPPROTO_TCP ? answer_reset(skb, &o, &back, v6)
+				      : answer_icmp(skb, &o, &back, v6);
 }
 
 #define REJECT_ANSWER(name, v6)                                                                    \

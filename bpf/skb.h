@@ -18,7 +18,7 @@
 struct passage {
 	struct policy_key key;
 	__u32 l2_length, l3_length;
-	__u32 l4_offset;   /* of the transport header, from the frame's beginning; 0: none was read */
+	__u32 l4_offset;   /* of the transport header, from the frame's beginning; 0: there is none */
 	__be32 fragment_id;
 	__u32 taps;	   /* of the port that may want it (tap.h) */
 	bool discovers;	   /* neighbour discovery (RFC 4861) */
@@ -55,6 +55,7 @@ static __always_inline enum tg_reason read_transport(struct __sk_buff *skb, stru
 	enum tg_reason reason = parse_transport(skb, pkt, offset);
 	__u8 *type = pkt->l3 + offset;
 
+	p->l4_offset = pkt->l2_length + offset;
 	if (reason == TG_REASON_OTHER_PROTOCOL)
 		return TG_REASON_NONE;
 	if (reason == TG_REASON_ICMP) {
@@ -67,7 +68,6 @@ static __always_inline enum tg_reason read_transport(struct __sk_buff *skb, stru
 	} else if (reason == TG_REASON_NONE) {
 		policy_key_of(pkt, &p->key, v6);
 	}
-	p->l4_offset = pkt->l2_length + offset;
 	return reason == TG_REASON_ICMP ? TG_REASON_NONE : reason;
 }
 

@@ -14,6 +14,7 @@ local addr = require "tidegate.packet.addr"
 local object = require "tests.helpers.object"
 local packet = require "tidegate.packet"
 local packets = require "tests.helpers.packets"
+local reasons = require "tests.helpers.reasons"
 
 local switch = {}
 switch.__index = switch
@@ -26,17 +27,6 @@ local ADDRESS = 0x10 -- TG_VIP_ADDRESS
 
 --- Why there can be none here, or nil.
 switch.refused = object.refused
-
---- The names of reasons, by number, out of the one place where they stand.
-local function reason_names()
-  local file <close> = assert(io.open "bpf/reasons.h")
-  local passes, drops = file:read("a"):match "TG_PASS_REASONS%(X%)(.-)#define TG_DROP_REASONS%(X%)(.-)\n\n"
-  local names = { [0] = "none" }
-  for name in passes:gmatch 'X%([%u_]+, "(.-)"%)' do names[#names + 1] = name end
-  names[#names + 1] = "no reason"
-  for name in drops:gmatch 'X%([%u_]+, "(.-)"%)' do names[#names + 1] = name end
-  return names
-end
 
 --- An address as its family and as map values want it: a list of four words, IPv4 in the first.
 local function words_of(text)
@@ -71,7 +61,7 @@ function switch.new()
   local self = setmetatable({ object = object.load "bpf/xdp", opened = {}, rings = 0 }, switch)
   self.hashes = switch.indexed and {} or nil
   self.object:enter_programs("rare_programs", { "tidegate_rare4", "tidegate_rare6" })
-  self.reasons = reason_names()
+  self.reasons = reasons.names()
   self.program_path = self.object.progs .. "/tidegate_xdp"
   self.program = assert(tg.prog.open(self.program_path))
   return self
