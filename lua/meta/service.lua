@@ -10,7 +10,8 @@ local tg = {}
 ---@class tg.PortOptions
 ---@field xdp? "auto"|"native"|"generic"|"off"  `"auto"`: native where the driver has it, else generic
 ---@field optional? boolean  no error if there is no such device; attached when it appears
----@field tc? boolean  nothing is attached there yet
+---@field tc? boolean|"auto"|"tcx"|"clsact"  how TC programs are attached where a policy or the like needs them: true
+--- or `"auto"` (by default) by TCX where the kernel has it (6.6), else as filters of clsact; false: never
 
 --- Attaches the datapath to a network device.
 ---@param name string

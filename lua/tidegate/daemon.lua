@@ -4,6 +4,7 @@
 
 local address = require "tidegate.address"
 local advice = require "tidegate.advice"
+local attachment = require "tidegate.attachment"
 local check = require "tidegate.check"
 local console = require "tidegate.console"
 local controller = require "tidegate.core.controller"
@@ -239,8 +240,7 @@ local function print_status(request, report)
     report.generation or "none", report.uptime, report.errors, report.memory.lua / (1 << 20)))
   print_tables(request, report.tables)
   for _, name in ipairs(desired.names(report.ports)) do
-    local port = report.ports[name]
-    request:print(("port %s: %s"):format(name, port.ifindex and "xdp " .. (port.mode or "?") or "not attached"))
+    request:print(("port %s: %s"):format(name, attachment.status(report.ports[name])))
   end
   for _, name in ipairs(desired.names(report.services)) do print_service(request, name, report.services[name]) end
   local flows = report.flows

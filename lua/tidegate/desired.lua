@@ -343,6 +343,20 @@ local function join_changes(gen)
   gen.changes = {}
 end
 
+--- Kinds of declarations, each of a `port`, that the TC programs serve.
+local TC_KINDS = { "policy", "mirror", "capture" }
+
+--- What is declared of a port that the TC programs serve, by its name (see attachment.lua).
+local function uses_of(gen, port)
+  local uses = {}
+  for _, kind in ipairs(TC_KINDS) do
+    for name, declaration in pairs(declared(gen, kind)) do
+      if declaration.port == port then uses[kind .. " " .. name] = "file" end
+    end
+  end
+  return uses
+end
+
 --- The state that a loaded generation asks for. What is wrong becomes its problems. `admins` are the
 --- operator's drains and maints: service → backend → { admin = … }. May be called again.
 function desired.resolve(gen, admins)
@@ -354,9 +368,10 @@ function desired.resolve(gen, admins)
   end
   overlap.check(services, desired.names(services), function(spec) return notes(gen, spec) end)
   for name, declaration in pairs(declared(gen, "port")) do
-    if declaration.xdp ~= "off" then
+    if declaration.xdp ~= "off" or declaration.tc then
       ports[name] = {
-        name = name, xdp = declaration.xdp, optional = declaration.optional or false, position = declaration.position,
+        name = name, xdp = declaration.xdp, tc = declaration.tc, optional = declaration.optional or false,
+        position = declaration.position, uses = uses_of(gen, name),
       }
     end
   end

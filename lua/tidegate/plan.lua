@@ -3,6 +3,7 @@
 --- lines for people and for programs.
 
 local address = require "tidegate.address"
+local attachment = require "tidegate.attachment"
 local desired = require "tidegate.desired"
 local lists = require "tidegate.lists"
 local quic = require "tidegate.quic"
@@ -110,9 +111,9 @@ end
 local function diff_ports(self, was, now)
   for _, name in ipairs(desired.names(now)) do
     if not was[name] then
-      self:note("+", "port", name, "attach, xdp " .. now[name].xdp)
-    elseif was[name].xdp and was[name].xdp ~= now[name].xdp then
-      self:note("~", "port", name, ("xdp %s -> %s"):format(was[name].xdp, now[name].xdp))
+      self:note("+", "port", name, attachment.text(now[name]))
+    else
+      for _, text in ipairs(attachment.changes(was[name], now[name])) do self:note("~", "port", name, text) end
     end
   end
   for _, name in ipairs(desired.names(was)) do

@@ -5,8 +5,17 @@ local generation = require "tidegate.generation"
 local misuse = require "tidegate.misuse"
 local schema = require "tidegate.schema"
 
+local TC = { [true] = "auto", [false] = false, auto = "auto", tcx = "tcx", clsact = "clsact" }
+
+local function tc(what, value)
+  if TC[value] == nil then
+    misuse('%s: %s given, true, false, "auto", "tcx" or "clsact" expected', what, schema.show(value))
+  end
+  return TC[value]
+end
+
 local options = schema.table {
-  xdp = schema.one_of { "auto", "native", "generic", "off" }, tc = schema.boolean, optional = schema.boolean,
+  xdp = schema.one_of { "auto", "native", "generic", "off" }, tc = tc, optional = schema.boolean,
 }
 
 ---@class tidegate.Port
@@ -22,13 +31,15 @@ local function device(what, value)
   return value
 end
 
---- Declares a port. `xdp`: "auto" takes native XDP where the driver has it, else generic. With
---- `optional` a device that is not there is no error; the datapath is attached when it appears.
+--- Declares a port. `xdp`: "auto" takes native XDP where the driver has it, else generic. `tc`: how the TC programs
+--- are attached where they have something to do, true or "auto" by TCX where the kernel has it, else by clsact; false:
+--- never. With `optional` a device that is not there is no error; the datapath is attached when it appears.
 function port.declare(name, given)
   generation.declare("port", name, function()
     device("tg.port", name)
     local checked = options(("tg.port %q"):format(name), given or {})
     checked.xdp = checked.xdp or "auto"
+    if checked.tc == nil then checked.tc = "auto" end
     return checked
   end)
   return port.reference(name)

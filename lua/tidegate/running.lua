@@ -3,6 +3,7 @@
 --- at a time: a whole generation's (commit), or one service's (change).
 
 local address = require "tidegate.address"
+local attachment = require "tidegate.attachment"
 local balancer = require "tidegate.core.balancer"
 local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
@@ -14,7 +15,7 @@ local task = require "tidegate.task"
 
 local running = {
   services = {},      -- name → spec (desired.lua)
-  ports = {},         -- name → { name, xdp, optional, ifindex, mode, why }
+  ports = {},         -- name → port (attachment.lua)
   features = 0,       -- that the program has
   tunnel = nil,       -- what ipip and gue put around a packet (settings.lua)
   limits = nil,       -- of flows that are remembered (settings.lua); nil of what was adopted
@@ -62,9 +63,7 @@ function running.adopt()
   for _, status in ipairs(assert(task.await(balancer.status))) do
     running.services[status.name] = adopt_service(status)
   end
-  for device, ifindex in pairs(controller.links()) do
-    running.ports[device] = { name = device, ifindex = ifindex }
-  end
+  for device, port in pairs(attachment.adopt()) do running.ports[device] = port end
 end
 
 local function copy_spec(spec)
@@ -195,25 +194,10 @@ end
 
 -- Ports --------------------------------------------------------------------------------------------
 
-local function attach(port)
-  local result, message, code = task.await(controller.attach, port.name, port.xdp)
-  if not result then return nil, message, code end
-  port.ifindex, port.mode, port.why = result.ifindex, result.mode, result.why
-  if not result.adopted then
-    log.info("port %s: attached, %s XDP%s", port.name, port.mode, port.why ~= "" and " (" .. port.why .. ")" or "")
-  end
-  return true
-end
-
 --- Gives ports back what they had: attached as before, or not at all.
 local function attach_again(names)
   for _, name in ipairs(names) do
-    local before, ok, message = running.ports[name], true, nil
-    if not before then
-      ok, message = task.await(controller.detach, name)
-    elseif controller.ifindex(name) then
-      ok, message = task.await(controller.attach, name, before.xdp or "auto")
-    end
+    local ok, message = attachment.restore(name, running.ports[name])
     if not ok then log.error("%s", message) end
   end
 end
@@ -224,8 +208,8 @@ local function attach_all(ports)
   for _, name in ipairs(desired.names(ports)) do
     local port = ports[name]
     if running.attach and controller.ifindex(name) then
-      local ok, message, code = attach(port)
-      if running.ports[name] or ok then done[#done + 1] = name end
+      done[#done + 1] = name
+      local ok, message, code = attachment.attach(port)
       if not ok then
         attach_again(done)
         return nil, ("%s: %s"):format(port.position, message), code
@@ -235,18 +219,23 @@ local function attach_all(ports)
   return done
 end
 
+--- Detaches what is no longer asked for.
 local function detach_others(ports)
   for name in pairs(running.ports) do
-    if running.attach and not ports[name] then
-      local ok, message = task.await(controller.detach, name)
-      if not ok then log.error("%s", message) end
+    local ok, message = true, nil
+    if running.attach and ports[name] then
+      ok, message = attachment.trim(ports[name])
+    elseif running.attach then
+      ok, message = attachment.detach(name)
     end
+    if not ok then log.error("%s", message) end
   end
+  controller.keep_slots(desired.names(ports))
 end
 
 --- Attaches to a port's device that has appeared; says only once why it can't.
 local function attach_appeared(port)
-  local ok, message = attach(port)
+  local ok, message = attachment.attach(port)
   if not ok and message ~= port.complaint then log.error("%s", message) end
   port.complaint = message
 end
@@ -257,9 +246,41 @@ function running.watch_ports()
   for _, name in ipairs(desired.names(running.ports)) do
     local port, ifindex = running.ports[name], controller.ifindex(name)
     if not ifindex then
-      port.ifindex, port.mode = nil, nil
+      attachment.gone(port)
     elseif running.attach and ifindex ~= port.ifindex then
       attach_appeared(port)
+    end
+  end
+end
+
+--- From now on `user` (a text of its own) needs the TC programs on a port, which they are attached to, until
+--- leave_tc; reloads go past it. The caller holds the lock, and programs with what it needs are in force. true, or
+--- nil, why, code.
+function running.use_tc(name, user)
+  local port = running.ports[name]
+  if not port then return nil, ("there is no port %q"):format(name), "ENOENT" end
+  if port.tc == false then return nil, ("port %q has tc = false"):format(name), "EPERM" end
+  port.uses = port.uses or {}
+  port.uses[user] = "now"
+  if not running.attach or not controller.ifindex(name) then return true end
+  local ok, message, code = attachment.attach(port)
+  if not ok then port.uses[user] = nil end
+  return ok, message, code
+end
+
+--- `user` needs them no longer.
+function running.leave_tc(name, user)
+  local port = running.ports[name]
+  if not port or not port.uses then return true end
+  port.uses[user] = nil
+  return not running.attach or attachment.trim(port)
+end
+
+--- Who uses TC now, whatever files say, goes on.
+local function keep_uses(ports)
+  for name, port in pairs(running.ports) do
+    for user, how in pairs(ports[name] and port.uses or {}) do
+      if how == "now" then ports[name].uses[user] = how end
     end
   end
 end
@@ -313,6 +334,7 @@ function running.commit(state)
   local ok, message, code = specialise(running.features | wanted)
   if not ok then return nil, message, code end
   local attached
+  keep_uses(state.ports)
   attached, message, code = attach_all(state.ports)
   if not attached then return nil, message, code end
   set_tunnel(state.tunnel)

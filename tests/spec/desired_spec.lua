@@ -55,10 +55,12 @@ describe("the state that files ask for", function()
     assert.equal(0, state_of("").features)
   end)
 
-  it("leaves out ports that are off", function()
-    local state = state_of "tg.port('eth0', { xdp = 'off' }) tg.port('eth1', { optional = true })"
+  it("leaves out ports that are off for XDP and TC", function()
+    local state = state_of [[tg.port('eth0', { xdp = 'off', tc = false }) tg.port('eth1', { optional = true })
+      tg.port('eth2', { xdp = 'off', tc = 'clsact' })]]
     assert.is_nil(state.ports.eth0)
-    assert.same({ "auto", true }, { state.ports.eth1.xdp, state.ports.eth1.optional })
+    assert.same({ "auto", true, "auto" }, { state.ports.eth1.xdp, state.ports.eth1.optional, state.ports.eth1.tc })
+    assert.same({ "off", "clsact" }, { state.ports.eth2.xdp, state.ports.eth2.tc })
   end)
 
   it("is the same when it is asked for again", function()
