@@ -35,4 +35,11 @@ static __always_inline void count_reason(__u32 reason)
 		(*packets)++;
 }
 
+/* Why a packet goes no further here: for who traces it, and for the statistics. */
+static __always_inline void tell_reason(__u32 reason)
+{
+	note_reason(reason);
+	count_reason(reason);
+}
+
 #endif

@@ -42,11 +42,11 @@ static __always_inline __u64 follow_recall(
 	struct tg_fragment_key key;
 
 	follow_key(p, policy, &key, v6);
-	note(FRAGMENT, v6, IP_WORDS(key.source, v6), IP_WORDS(key.dest, v6), key.id, key.proto);
+	note(FOLLOW, v6, IP_WORDS(key.source, v6), IP_WORDS(key.dest, v6), key.id, key.proto);
 	first = bpf_map_lookup_elem(&policy_fragments, &key);
 	if (!first || bpf_ktime_get_coarse_ns() - first->since > FOLLOW_NS)
 		return judged;
-	note_hit(0, TG_FATE_PASS);
+	note_hit(first->rule);
 	return JUDGED_ACCEPTED(judged, first->rule);
 }
 

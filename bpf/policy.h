@@ -93,10 +93,14 @@ static __always_inline __u64 policy_judge(
 	const struct tg_policy_head *head = policy_head(policy);
 	const struct tg_policy_rule *rule;
 
+	note(POLICY, v6, policy);
 	if (!head)
 		return UNJUDGED;
 	rule = policy_rule(head, key, v6);
-	return rule ? JUDGED(rule, head) : UNJUDGED;
+	if (!rule)
+		return UNJUDGED;
+	note_hit(rule->counter, rule->action, rule->flags & TG_RULE_AUDIT);
+	return JUDGED(rule, head);
 }
 
 /*
@@ -123,7 +127,12 @@ static __always_inline __u64 judge_default(__u32 policy)
 {
 	const struct tg_policy_head *head = policy_head(policy);
 
-	return head ? JUDGED(&head->otherwise, head) : UNJUDGED;
+	note(POLICY, false, policy);
+	if (!head)
+		return UNJUDGED;
+	note_hit(head->otherwise.counter, head->otherwise.action,
+		head->otherwise.flags & TG_RULE_AUDIT);
+	return JUDGED(&head->otherwise, head);
 }
 
 static __always_inline void count_rule(__u64 judged, __u32 bytes)

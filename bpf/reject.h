@@ -290,11 +290,11 @@ REJECT_ANSWER(reject_answer6, true)
 static __always_inline int reject(struct __sk_buff *skb, const struct passage *p,
 	const enum tg_direction direction, const bool v6)
 {
-	if (tracing || !(v6 ? reject_answer6(skb, p) : reject_answer4(skb, p))) {
-		count_reason(TG_REASON_POLICY_DROP);
+	bool answers = tracing || (v6 ? reject_answer6(skb, p) : reject_answer4(skb, p));
+
+	tell_reason(answers ? TG_REASON_POLICY_REJECT : TG_REASON_POLICY_DROP);
+	if (tracing || !answers)
 		return STOP;
-	}
-	count_reason(TG_REASON_POLICY_REJECT);
 	skb->tc_index = direction == TG_INGRESS ? TG_MARK_FORWARDED : TG_MARK_ANSWER;
 	return bpf_redirect(skb->ifindex, direction == TG_INGRESS ? 0 : BPF_F_INGRESS);
 }

@@ -133,7 +133,10 @@ static __always_inline void show_tap(struct __sk_buff *skb, const struct passage
 
 	if (!tap || is_held_back(tap, what) || !(matched || tap_matches(p, number, v6)))
 		return;
+	note(TAP, v6, number);
 	count = tap_allows(tap);
+	if (count == TG_TAPPED_COPIED)
+		note_hit(count);
 	if (count == TG_TAPPED_COPIED && !tracing) {
 		what->tap = number;
 		what->start = tap->start;

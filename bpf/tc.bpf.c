@@ -35,7 +35,7 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct passage *
 	case TG_ACTION_REJECT:
 		return reject(skb, p, direction, v6);
 	default:
-		count_reason(TG_REASON_POLICY_DROP);
+		tell_reason(TG_REASON_POLICY_DROP);
 		return STOP;
 	}
 }
@@ -74,7 +74,7 @@ static __always_inline int handle_odd(struct __sk_buff *skb, const struct passag
 	show(skb, p, judged, direction, false);
 	if (JUDGED_ACTION(judged) == TG_ACTION_ACCEPT)
 		return GO_ON;
-	count_reason(TG_REASON_POLICY_DROP);
+	tell_reason(TG_REASON_POLICY_DROP);
 	return STOP;
 }
 

@@ -25,7 +25,10 @@
 	X(ROUTE, "routes", "ip", "hop:hop local:flag mtu:u32")                                     \
 	X(LINE, "lines", "line:u32 flow:hex64", "backend:backend epoch:u32 confirmed:flag")        \
 	X(ENTER, "lines", "new:u32 flow:hex64", "enters:backend") /* a miss: it can't be entered */ \
-	X(FRAGMENT, "fragments", "source:ip dest:ip id:u32 proto:u32", "backend:backend fate:u32")
+	X(FRAGMENT, "fragments", "source:ip dest:ip id:u32 proto:u32", "backend:backend fate:u32") \
+	X(POLICY, "policies", "policy", "rule:rule action:action audit:flag")                      \
+	X(FOLLOW, "policy_fragments", "source:ip dest:ip id:u32 proto:u32", "rule:rule")            \
+	X(TAP, "taps", "tap:u32", "outcome:tapped")
 
 enum tg_step {
 #define TG_STEP_ENUM(symbol, table, key, value) TG_STEP_##symbol,

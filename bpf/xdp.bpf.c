@@ -23,8 +23,7 @@
 /* Of a packet that is not forwarded. */
 static __always_inline int refuse(enum tg_reason reason)
 {
-	note_reason(reason);
-	count_reason(reason);
+	tell_reason(reason);
 	if (reason == TG_REASON_TOO_BIG_ANSWERED)
 		return XDP_REDIRECT; /* the answer, in the packet's place */
 	return reason < TG_REASON_PASS_LAST ? XDP_PASS : XDP_DROP;

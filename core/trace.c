@@ -8,8 +8,10 @@
 #include <string.h>
 #include <uv.h>
 
+#include "datapath_load.h"
 #include "flow_hash.h"
 
+#include "tc_trace.skel.h"
 #include "trace.skel.h"
 
 #include "xdp.skel.h"
@@ -21,7 +23,8 @@ struct tg_tracer {
 	const struct tg_datapath *dp;
 	uv_mutex_t lock;
 	struct trace_bpf *skeleton; /* NULL: not loaded */
-	__u32 program;		    /* which of the datapath's it follows */
+	struct tc_trace_bpf *tc;    /* likewise; or no port needs TC */
+	__u32 program;		    /* which of the datapath's they follow */
 };
 
 struct tg_tracer *tg_tracer_new(const struct tg_datapath *dp)
@@ -35,16 +38,50 @@ struct tg_tracer *tg_tracer_new(const struct tg_datapath *dp)
 	return tracer;
 }
 
+static void forget(struct tg_tracer *tracer)
+{
+	trace_bpf__destroy(tracer->skeleton);
+	tc_trace_bpf__destroy(tracer->tc);
+	tracer->skeleton = NULL;
+	tracer->tc = NULL;
+}
+
 void tg_tracer_free(struct tg_tracer *tracer)
 {
 	if (!tracer)
 		return;
-	trace_bpf__destroy(tracer->skeleton);
+	forget(tracer);
 	uv_mutex_destroy(&tracer->lock);
 	free(tracer);
 }
 
-/* Loads the program, if another one has been put in force since. */
+static int load_xdp(struct tg_tracer *tracer, struct tg_error *error)
+{
+	tracer->skeleton = trace_bpf__open();
+	if (!tracer->skeleton)
+		return tg_fail(
+			error, -errno, "the tracing program can't be opened: %s", strerror(errno));
+	return tg_datapath_load(tracer->dp, tracer->skeleton->skeleton, tracer->skeleton->rodata,
+		tracer->dp->info.features, error);
+}
+
+static int load_tc(struct tg_tracer *tracer, struct tg_error *error)
+{
+	const struct tg_datapath *dp = tracer->dp;
+	struct tg_policies policies = { dp->policy_pages, dp->info.policy_words,
+		dp->info.policy_hash };
+
+	if (!(dp->info.features & TG_FEATURES_TC))
+		return 0;
+	tracer->tc = tc_trace_bpf__open();
+	if (!tracer->tc)
+		return tg_fail(
+			error, -errno, "the tracing program can't be opened: %s", strerror(errno));
+	return tg_load_object(dp, tracer->tc->skeleton, tracer->tc->rodata, dp->info.features,
+		&policies, error);
+}
+
+/* Loads the programs, if others have been put in force since. */
 static int follow(struct tg_tracer *tracer, struct tg_error *error)
 {
 	__u32 current = __atomic_load_n(&tracer->dp->programs, __ATOMIC_ACQUIRE);
@@ -54,22 +91,17 @@ static int follow(struct tg_tracer *tracer, struct tg_error *error)
 		return tg_fail(error, -EAGAIN, "no program is in force yet");
 	if (tracer->skeleton && tracer->program == current)
 		return 0;
-	trace_bpf__destroy(tracer->skeleton);
-	tracer->skeleton = trace_bpf__open();
-	if (!tracer->skeleton)
-		return tg_fail(
-			error, -errno, "the tracing program can't be opened: %s", strerror(errno));
-	result = tg_datapath_load(tracer->dp, tracer->skeleton->skeleton, tracer->skeleton->rodata,
-		tracer->dp->info.features, error);
+	forget(tracer);
+	result = load_xdp(tracer, error);
+	if (!result)
+		result = load_tc(tracer, error);
 	tracer->program = current;
-	if (result) {
-		trace_bpf__destroy(tracer->skeleton);
-		tracer->skeleton = NULL;
-	}
+	if (result)
+		forget(tracer);
 	return result;
 }
 
-static int run(struct tg_tracer *tracer, unsigned int ifindex, const void *frame, size_t size,
+static int run_xdp(struct tg_tracer *tracer, unsigned int ifindex, const void *frame, size_t size,
 	struct tg_trace *out)
 {
 	struct xdp_md context = { .data_end = size, .ingress_ifindex = ifindex };
@@ -89,6 +121,56 @@ static int run(struct tg_tracer *tracer, unsigned int ifindex, const void *frame
 	out->size = options.data_size_out;
 	out->log = *log;
 	return 0;
+}
+
+/* Behind what the first program noted. */
+static void append(struct tg_trace_log *log, const struct tg_trace_log *more)
+{
+	__u32 first = more->count > TG_TRACE_STEPS ? more->count - TG_TRACE_STEPS : 0;
+
+	for (__u32 i = first; i < more->count; i++)
+		log->step[log->count++ % TG_TRACE_STEPS] = more->step[i % TG_TRACE_STEPS];
+	if (more->reason != TG_REASON_NONE)
+		log->reason = more->reason;
+}
+
+static bool has_tc(const struct tg_tracer *tracer, unsigned int ifindex)
+{
+	struct tg_port port;
+
+	return tracer->tc && !bpf_map_lookup_elem(tracer->dp->maps[TG_MAP_PORTS], &ifindex, &port) &&
+	       port.flags & TG_PORT_TC;
+}
+
+/* What XDP let pass meets TC's program next. */
+static int run_tc(struct tg_tracer *tracer, unsigned int ifindex, struct tg_trace *out)
+{
+	struct __sk_buff context = { .ifindex = ifindex };
+	struct tg_trace_log *log = &tracer->tc->bss->trace_log;
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = out->frame, .data_size_in = out->size,
+		.ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = 1);
+	int result;
+
+	log->count = 0;
+	log->reason = TG_REASON_NONE;
+	result = bpf_prog_test_run_opts(
+		bpf_program__fd(tracer->tc->progs.tidegate_ingress), &options);
+	if (result)
+		return result;
+	append(&out->log, log);
+	if (log->reason == TG_REASON_POLICY_DROP || log->reason == TG_REASON_POLICY_REJECT)
+		out->verdict = XDP_DROP;
+	return 0;
+}
+
+static int run(struct tg_tracer *tracer, unsigned int ifindex, const void *frame, size_t size,
+	struct tg_trace *out)
+{
+	int result = run_xdp(tracer, ifindex, frame, size, out);
+
+	if (result || out->verdict != XDP_PASS || !has_tc(tracer, ifindex))
+		return result;
+	return run_tc(tracer, ifindex, out);
 }
 
 int tg_tracer_run(struct tg_tracer *tracer, unsigned int ifindex, const void *frame, size_t size,

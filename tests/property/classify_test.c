@@ -15,6 +15,7 @@
 #include "tidegate_abi.h"
 
 #include "tc.skel.h"
+#include "tc_trace.skel.h"
 #include "xdp.skel.h"
 
 #include <arpa/inet.h>
@@ -41,6 +42,7 @@
 
 static struct {
 	struct tc_bpf *tc;
+	struct tc_trace_bpf *trace; /* TC's program as `trace` runs it */
 	struct xdp_bpf *xdp;
 	char *pages;		/* of both programs, mapped */
 	struct tg_cidr vip[2][VIPS];
@@ -166,13 +168,13 @@ static bool is_plain(const struct sample *s)
 /* --- the programs ---------------------------------------------------------------------------------------- */
 
 /* What they would have alike is the test's: one array of pages, counters, ports. */
-static void share_maps(void)
+static void share_maps(struct bpf_object *with)
 {
 	struct bpf_map *map;
 
 	bpf_object__for_each_map(map, w.xdp->obj) {
 		const char *name = bpf_map__name(map);
-		struct bpf_map *same = bpf_object__find_map_by_name(w.tc->obj, name);
+		struct bpf_map *same = bpf_object__find_map_by_name(with, name);
 
 		if (same && strcmp(name, "rare_programs") && !strchr(name, '.'))
 			bpf_map__reuse_fd(same, bpf_map__fd(map));
@@ -186,18 +188,16 @@ static void load_programs(void)
 
 	w.xdp = xdp_bpf__open();
 	w.tc = tc_bpf__open();
+	w.trace = tc_trace_bpf__open();
 	w.xdp->rodata->features = TG_FEATURE_V4 | TG_FEATURE_V6 | TG_FEATURE_POLICY;
-	w.tc->rodata->features = TG_FEATURE_POLICY;
-	for (int i = 0; i < 2; i++) {
-		struct bpf_map *pages = i ? w.xdp->maps.policy_pages : w.tc->maps.policy_pages;
-
-		bpf_map__set_max_entries(pages, PAGES);
-		bpf_map__set_map_flags(pages, BPF_F_MMAPABLE); /* the daemon's can't be mapped to be written */
-	}
+	w.tc->rodata->features = w.trace->rodata->features = TG_FEATURE_POLICY;
+	bpf_map__set_max_entries(w.xdp->maps.policy_pages, PAGES);
+	bpf_map__set_map_flags(w.xdp->maps.policy_pages, BPF_F_MMAPABLE); /* to be written: the daemon's can't */
 	if (xdp_bpf__load(w.xdp))
 		exit((perror("the XDP program"), 1));
-	share_maps();
-	if (tc_bpf__load(w.tc))
+	share_maps(w.tc->obj);
+	share_maps(w.trace->obj);
+	if (tc_bpf__load(w.tc) || tc_trace_bpf__load(w.trace))
 		exit((perror("the TC programs"), 1));
 	w.pages = mmap(NULL, (size_t)PAGES * TG_POLICY_PAGE, PROT_READ | PROT_WRITE, MAP_SHARED,
 		bpf_map__fd(w.xdp->maps.policy_pages), 0);
@@ -334,6 +334,14 @@ static bool tc_agrees(void)
 	do
 		s = random_sample();
 	while (!is_plain(&s));
+	if (one_in(10)) { /* what a trace says, and it counts nothing */
+		uint32_t rule = plain_search(w.count, &s);
+
+		if (!agrees("a trace", bpf_program__fd(w.trace->progs.tidegate_ingress), &s, TC_PASS,
+			    TC_DROP, &context, sizeof(context)))
+			return false;
+		w.decided[rule]--;
+	}
 	return agrees("TC", bpf_program__fd(w.tc->progs.tidegate_ingress), &s, TC_PASS, TC_DROP,
 		&context, sizeof(context));
 }

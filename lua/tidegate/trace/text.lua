@@ -121,6 +121,15 @@ function sentences.lines(step)
     step.confirmed and "confirmed" or "only begun")
 end
 
+function sentences.policies(step)
+  local at = step.position and (" (%s)"):format(step.position) or ""
+  local audited = step.audit and ", audited: it passes" or ""
+  return ("%s by %s%s%s"):format(step.action, step.rule, at, audited)
+end
+
+function sentences.policy_fragments(step) return "the first one was accepted by " .. step.rule end
+function sentences.taps(step) return step.outcome end
+
 function sentences.fib(step) return by(step) end
 function sentences.tx_ports() return "frames may be sent there" end
 
@@ -139,6 +148,7 @@ end
 local misses = {
   deny = "on no list", vips = "no VIP", ranges = "no range of ports", quic_servers = "no server has this ID",
   rings = "the service has no ring", fragments = "the first one is not known", lines = "no entry",
+  policies = "no policy", policy_fragments = "no first one was accepted", taps = "not now: its sampling, limit or end",
   reverse = "no backend's endpoint", routes = "no route known", tx_ports = "not a port of this instance",
   fib = "the kernel does not forward there, or knows no neighbour",
 }

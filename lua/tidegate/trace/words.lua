@@ -11,7 +11,12 @@ local words = {}
 local MODES = { [0] = "l2dsr", "nat", "ipip", "gue" }
 local FAILS = { [0] = "drop", "pass" }
 local FLAGS = { "strict", "flow", "source", "quic" }    -- TG_VIP_*, from the lowest bit
+local ACTIONS = { [0] = "accept", "drop", "reject" }    -- enum tg_action
+local TAP_POLICIES = 512                                -- TG_POLICY_OF_TAP(0)
 local PROTOCOLS = { [1] = "icmp", [6] = "tcp", [17] = "udp", [58] = "icmp6" }
+
+--- The policies in force; loaded when first asked, since they load what uses this.
+local function policies() return require "tidegate.policy.state" end
 
 local function device(ifindex)
   return core.device(ifindex) or ("device %d"):format(ifindex)
@@ -106,6 +111,29 @@ function types.vip(bytes, at)
     if bits >> (i - 1) & 1 == 1 then value[name] = true end
   end
   return at + 16, value
+end
+
+--- Of a port's policy its direction; of a mirror's or capture's match its number (TG_POLICY_OF_TAP).
+function types.policy(bytes, at)
+  local index = string.unpack("=I4", bytes, at)
+  if index >= TAP_POLICIES then return at + 4, ("tap %d"):format(index - TAP_POLICIES) end
+  return at + 4, index % 2 == 0 and "ingress" or "egress"
+end
+
+--- A rule by its counter: its name or text, and where it is declared.
+function types.rule(bytes, at)
+  local counter = string.unpack("=I4", bytes, at)
+  local found = policies().rule_of(counter)
+  if not found then return at + 4, ("counter %d"):format(counter) end
+  return at + 4, { rule = found.rule.name or found.rule.text or found.rule.key, position = found.rule.position }
+end
+
+function types.action(bytes, at)
+  return at + 4, ACTIONS[string.unpack("=I4", bytes, at)] or "?"
+end
+
+function types.tapped(bytes, at)
+  return at + 4, string.unpack("=I4", bytes, at) == 0 and "copied" or "not copied"
 end
 
 --- Calls fn(name, value, more) for each field of a format. The words have to be all of them, and no more.
