@@ -107,6 +107,7 @@ TG_MAP(track_counters, PERCPU_ARRAY, TG_TRACK_COUNT, __u32, __u64, 0);
 
 /* Mirrors and captures (see tap.h), and what the latter took. */
 TG_MAP(taps, ARRAY, TG_MAX_TAPS, __u32, struct tg_tap, TG_MAPPED);
+TG_MAP(tap_owners, ARRAY, TG_MAX_TAPS, __u32, struct tg_tap_owner, 0);
 TG_MAP(tap_counters, PERCPU_ARRAY, TG_MAX_TAPS *TG_TAP_COUNT, __u32, struct tg_counter, 0);
 
 /* What ports count, what is told of packets (see event.h). */

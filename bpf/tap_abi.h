@@ -26,6 +26,18 @@ struct tg_tap {
 	__u32 pad;
 } __attribute__((aligned(64)));
 
+/*
+ * Array `tap_owners`, for the controller alone: who has the tap, so that a later daemon knows it again, by all
+ * that was asked for (`asked` is a hash of it).
+ */
+struct tg_tap_owner {
+	char name[64]; /* empty: the tap is free */
+	char port[16];
+	__u64 asked;
+	__u32 directions; /* bit 1 << enum tg_direction */
+	__u32 pad;
+};
+
 /* Per-CPU array `tap_counters`, by tap * TG_TAP_COUNT + what. X(SYMBOL, "name"), each {packets, bytes}. */
 #define TG_TAP_COUNTS(X)                                                                           \
 	X(COPIED, "copied")                                                                        \
@@ -92,6 +104,7 @@ struct tg_handover {
 #ifndef __bpf__
 #include <assert.h>
 static_assert(sizeof(struct tg_tap) == 64, "abi");
+static_assert(sizeof(struct tg_tap_owner) == 96, "abi");
 static_assert(sizeof(struct tg_record) == 40, "abi");
 static_assert(sizeof(struct tg_handover) == 16, "abi");
 #endif

@@ -139,6 +139,8 @@ int tg_controller_stop(struct tg_controller *controller)
 	close_neighbour(controller);
 	tg_tracer_free(controller->tracer);
 	controller->tracer = NULL;
+	tg_taps_free(controller->taps);
+	controller->taps = NULL;
 	if (controller->opened)
 		tg_datapath_close(&controller->datapath);
 	controller->lister = NULL;

@@ -10,6 +10,7 @@
 #include "datapath.h"
 #include "engine.h"
 #include "lister.h"
+#include "taps.h"
 #include "trace.h"
 #include "vm.h"
 
@@ -18,6 +19,7 @@ struct tg_controller {
 	struct tg_mailbox *home;	/* the engine's letters to the main thread */
 	struct tg_datapath datapath;
 	struct tg_tracer *tracer;	/* from when the datapath is open */
+	struct tg_taps *taps;		/* the main thread's; NULL until somebody asks for them */
 	struct tg_engine *engine;	/* NULL until started */
 	struct tg_balancer *balancer;	/* belongs to the engine's thread */
 	struct tg_lister *lister;	/* with a thread of its own; NULL until started */

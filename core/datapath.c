@@ -8,6 +8,7 @@
 #include "log.h"
 #include "netns.h"
 #include "rule_counters.h"
+#include "vxlan.h"
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -311,10 +312,15 @@ void tg_datapath_close(struct tg_datapath *dp)
 	forget_registries(dp);
 }
 
+static void remove_vxlan(void *owner)
+{
+	tg_vxlan_remove_all(owner);
+}
+
 int tg_datapath_unload(const char *instance, struct tg_error *error)
 {
 	struct tg_instance_record info;
-	char dir[128];
+	char dir[128], owner[TG_VXLAN_OWNER];
 	int result;
 
 	snprintf(dir, sizeof(dir), TG_PIN_DIR "/%s", instance);
@@ -326,6 +332,8 @@ int tg_datapath_unload(const char *instance, struct tg_error *error)
 	if (result && result != -EPROTO && result != -ENOENT)
 		return tg_fail(
 			error, result, "can't read the pins in %s: %s", dir, strerror(-result));
+	tg_vxlan_owner(instance, owner);
+	tg_netns_call(result ? 0 : info.netns, remove_vxlan, owner);
 	result = tg_pins_remove(dir, result ? 0 : info.netns);
 	return result ? tg_fail(error, result, "can't remove %s: %s", dir, strerror(-result)) : 0;
 }

@@ -98,6 +98,7 @@
 	X(TRACK_SETTINGS, track_settings, TG_FEATURE_FLOW) \
 	X(TRACK_COUNTERS, track_counters, TG_FEATURE_FLOW) \
 	X(TAPS, taps, TG_FEATURE_TAP) \
+	X(TAP_OWNERS, tap_owners, TG_FEATURE_TAP) \
 	X(TAP_COUNTERS, tap_counters, TG_FEATURE_TAP) \
 	X(CAPTURES, captures, TG_FEATURE_TAP) \
 	X(PORT_COUNTERS, port_counters, TG_FEATURE_RATES) \
@@ -268,7 +269,7 @@ void tg_datapath_memory(struct tg_datapath *dp,
 void tg_datapath_close(struct tg_datapath *dp);
 
 /*
- * Detaches and removes everything that the instance pinned, also what a dead daemon left. -ENOENT: there
+ * Detaches and removes everything that the instance pinned or made, also what a dead daemon left. -ENOENT: there
  * was nothing; -EEXIST: the directory is not ours.
  */
 int tg_datapath_unload(const char *instance, struct tg_error *error);
