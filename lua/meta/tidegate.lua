@@ -33,6 +33,7 @@ tg = {}
 ---@field idle? number|string  seconds of silence after which a flow is forgotten: 3 to 86400, by default 300
 ---@field client_flows? integer  how many flows of one client (an IPv4 address, an IPv6 /64) may be entered in a thirtieth
 --- of `idle`; 4,096
+---@field failsafe? false|string[]  what no policy may cut off, as in a policy's options
 ---@field tunnel? tg.TunnelOptions  what the modes ipip and gue put around a packet
 
 ---@class tg.TunnelOptions

@@ -16,7 +16,10 @@ local json = require "dkjson"
 local lists = require "tidegate.lists"
 local lock = require "tidegate.lock"
 local log = require "tidegate.log"
+local kept = require "tidegate.policy.kept"
 local plan = require "tidegate.plan"
+local policy = require "tidegate.policy.state"
+local policy_status = require "tidegate.policy.status"
 local running = require "tidegate.running"
 local settings = require "tidegate.settings"
 local task = require "tidegate.task"
@@ -122,7 +125,21 @@ console.register("reload", function(request)
   return code
 end)
 
-local function plan_json(gen, made, needs, message)
+--- Compiles a state's policies, for what there is to say about them. The warnings; or nil, why.
+local function examine(state)
+  local message
+  state.policy.compiled, message = policy.compile(state.policy.policies, state.policy.sets)
+  if not state.policy.compiled then return nil, message end
+  return policy.warnings(state.policy.compiled)
+end
+
+local function warning_text(warnings)
+  local lines = {}
+  for i, warning in ipairs(warnings) do lines[i] = ("warning: %s: %s\n"):format(warning.position, warning.text) end
+  return table.concat(lines)
+end
+
+local function plan_json(gen, made, needs, warnings, message)
   local problems = {}
   for i, problem in ipairs(gen.problems) do
     problems[i] = { position = problem.position, message = problem.message }
@@ -131,6 +148,7 @@ local function plan_json(gen, made, needs, message)
     changes = made and setmetatable(made.changes, { __jsontype = "array" }) or json.null,
     acts = made and setmetatable(made.acts, { __jsontype = "array" }) or json.null,
     needs = made and setmetatable(needs, { __jsontype = "array" }) or json.null,
+    warnings = warnings and setmetatable(warnings, { __jsontype = "array" }) or json.null,
     problems = setmetatable(problems, { __jsontype = "array" }), message = message,
   }, { indent = true }) .. "\n"
 end
@@ -141,14 +159,17 @@ local function check_files(out, paths, as_json)
   gen:load()
   local state = desired.resolve(gen, running.admins)
   local message, code = refusal(gen, state)
+  local warnings
+  if not message then warnings, message = examine(state) end
+  if message then code = code or EXIT.no end
   local made = not message and plan.new(running, state, gen:to_do())
   local needs = made and advice.of_plan(made, state.services)
   if as_json then
-    out:write(plan_json(gen, made, needs, message))
+    out:write(plan_json(gen, made, needs, warnings, message))
   elseif message then
     out:error(message)
   else
-    out:write(made:text() .. advice.text(needs))
+    out:write(made:text() .. warning_text(warnings) .. advice.text(needs))
   end
   return code or (made:empty() and EXIT.ok or EXIT.changes)
 end
@@ -174,6 +195,7 @@ local function status()
     features = running.features, ports = as_object(running.ports), services = as_object(running.status()),
     reasons = controller.reasons(), flows = controller.flows(), tables = controller.tables(),
     lists = setmetatable(assert(all_lists, memory), { __jsontype = "array" }), list_memory = memory,
+    policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
   }
 end
 
@@ -249,6 +271,7 @@ local function print_status(request, report)
       flows.entered, flows.full, flows.limited))
   end
   print_lists(request, report)
+  policy_status.print(request, report.policies, report.sets)
   for _, name in ipairs(desired.names(report.reasons)) do
     if report.reasons[name] > 0 then request:print(("reason %s: %d packets"):format(name, report.reasons[name])) end
   end
@@ -271,8 +294,11 @@ end
 
 local function write_status(request, report)
   write_object(request, 0, report, function(name, value)
-    if name ~= "services" then return false end
-    write_object(request, 1, value)
+    if name ~= "services" and name ~= "policies" then return false end
+    write_object(request, 1, value, name == "policies" and function(_, of_port)
+      write_object(request, 2, of_port)
+      return true
+    end)
     return true
   end)
   request:write "\n"
@@ -310,6 +336,7 @@ console.register("unload", function(request)
     return EXIT.environment
   end
   lists.unload(instance)
+  kept.unload(instance)
   request:print(("instance %s: unloaded; the daemon ends"):format(instance))
   task.start({ name = "exit", owner = task.root() }, exit_soon)
 end)
@@ -327,6 +354,7 @@ local adopted = false
 local function start_engine(gen, state)
   local opened, message, code = controller.open(instance, settings.seed(gen), settings.flows(gen))
   if not opened then return nil, message, code end
+  kept.open(instance)
   if opened.replaced then log.warn("the pins of another ABI version were removed: starting anew") end
   adopted = opened.adopted
   local ok
@@ -415,6 +443,7 @@ end
 function daemon.unload(name)
   local ok, message, code = controller.unload(name)
   lists.unload(name)
+  kept.unload(name)
   if ok then
     print(("instance %s: unloaded"):format(name))
   else

@@ -6,6 +6,7 @@
 --- show what is declared so far. Later they change what is in force: what a task adds or removes holds until its
 --- generation ends, what an operator does survives reloads and restarts.
 
+local actor = require "tidegate.actor"
 local generation = require "tidegate.generation"
 local lists = require "tidegate.lists"
 local log = require "tidegate.log"
@@ -68,15 +69,6 @@ local function check_list(self, name, value)
 end
 
 -- Who acts -----------------------------------------------------------------------------------------
-
---- Whose change it is: a task's of the generation in force, or an operator's.
-local function actor()
-  local owner = task.current_owner()
-  local gen = generation.current()
-  if gen then return { owner = "task", who = generation.position(), script = owner.script } end
-  while owner and not owner.who do owner = owner.parent end
-  return { owner = "operator", who = owner and owner.who or "operator" }
-end
 
 --- Runs a change of what is in force, with the program knowing what it needs for it.
 local function change(features, run, ...)

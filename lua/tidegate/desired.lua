@@ -3,13 +3,14 @@
 --- tables that the plan compares and the controller takes.
 ---
 ---     { services = { web = { name, mode, fail, slots, vips, backends, … } }, ports = { eth0 = … }, lists = …,
----       features = …, tunnel = …, limits = … }
+---       policy = { policies = …, sets = … }, features = …, tunnel = …, limits = … }
 
 local address = require "tidegate.address"
 local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local lists = require "tidegate.lists"
 local overlap = require "tidegate.overlap"
+local policy = require "tidegate.policy.state"
 local pool = require "tidegate.pool"
 local quic = require "tidegate.quic"
 local settings = require "tidegate.settings"
@@ -375,9 +376,10 @@ function desired.resolve(gen, admins)
       }
     end
   end
-  local draft = lists.draft(gen)
+  local draft, policies = lists.draft(gen), policy.resolve(gen)
   return {
-    services = services, ports = ports, lists = draft, features = desired.features(services) | draft:features(),
+    services = services, ports = ports, lists = draft, policy = policies,
+    features = desired.features(services) | draft:features() | policies.features,
     tunnel = settings.tunnel(gen), limits = settings.limits(gen),
   }
 end

@@ -24,6 +24,7 @@ local functions = {
   pool = { "tidegate.pool", "declare" },
   port = { "tidegate.port", "declare" },
   service = { "tidegate.service", "declare" },
+  set = { "tidegate.set", "get" },
   trace = { "tidegate.trace", "run" },
 }
 

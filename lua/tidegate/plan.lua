@@ -6,6 +6,7 @@ local address = require "tidegate.address"
 local attachment = require "tidegate.attachment"
 local desired = require "tidegate.desired"
 local lists = require "tidegate.lists"
+local policy_plan = require "tidegate.policy.plan"
 local quic = require "tidegate.quic"
 
 local plan = {}
@@ -172,6 +173,7 @@ function plan.new(was, now, acts)
   diff_tunnel(self, was, now)
   diff_limits(self, was, now)
   diff_lists(self, now.lists)
+  policy_plan.diff(self, was.policy, now.policy)
   for i, act in ipairs(acts or {}) do self.acts[i] = { text = act.text, position = act.position } end
   return self
 end

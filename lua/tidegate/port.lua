@@ -20,7 +20,8 @@ local options = schema.table {
 
 ---@class tidegate.Port
 ---@field name string
-local meta = { __name = "tidegate.Port", __metatable = "tidegate.Port" }
+local Port = {}
+local meta = { __name = "tidegate.Port", __metatable = "tidegate.Port", __index = Port }
 
 local port = {}
 
@@ -47,6 +48,30 @@ end
 
 function port.reference(name)
   return setmetatable({ name = name }, meta)
+end
+
+local function check_self(self, name)
+  if getmetatable(self) ~= "tidegate.Port" then
+    misuse("%s: call it with a colon: port:%s(…)", name, name)
+  end
+end
+
+--- Declares what becomes of the packets of a direction, "ingress" or "egress" (policy.lua).
+function Port:policy(direction, given)
+  check_self(self, "policy")
+  require("tidegate.policy").declare(self, direction, given)
+end
+
+--- A handle of the rule of that name.
+function Port:rule(name)
+  check_self(self, "rule")
+  return require("tidegate.policy").rule(self, name)
+end
+
+--- The rules in force, with what they counted; of one direction or both.
+function Port:rules(direction)
+  check_self(self, "rules")
+  return require("tidegate.policy").rules(self, direction)
 end
 
 function meta:__tostring()

@@ -9,14 +9,16 @@ local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
 local lists = require "tidegate.lists"
-local lock = require "tidegate.lock"
 local log = require "tidegate.log"
+local policy = require "tidegate.policy.state"
+local programs = require "tidegate.programs"
 local task = require "tidegate.task"
 
 local running = {
   services = {},      -- name → spec (desired.lua)
   ports = {},         -- name → port (attachment.lua)
   features = 0,       -- that the program has
+  policy = policy.in_force,
   tunnel = nil,       -- what ipip and gue put around a packet (settings.lua)
   limits = nil,       -- of flows that are remembered (settings.lua); nil of what was adopted
   admins = {},        -- service → backend → { admin, reason, expires }: the operator's, kept over reloads
@@ -24,7 +26,7 @@ local running = {
 }
 
 --- One change at a time: who changes the state holds this.
-running.lock = lock.new()
+running.lock = programs.lock
 
 -- Services -----------------------------------------------------------------------------------------
 
@@ -287,12 +289,17 @@ end
 
 -- Commit -------------------------------------------------------------------------------------------
 
-local function specialise(features)
-  if features == running.features then return true end
-  local ok, message, code = task.await(controller.specialise, features)
-  if not ok then return nil, message, code end
-  running.features = features
+--- After the programs were exchanged: the tables of lists that they know.
+local function open_lists()
+  if programs.features == running.features then return true end
+  running.features = programs.features
   return lists.open()
+end
+
+local function specialise(features)
+  local ok, message, code = programs.commit(features)
+  if not ok then return nil, message, code end
+  return open_lists()
 end
 
 --- Lets the program know what these features are; the caller holds the lock. true, or nil, why, code.
@@ -321,22 +328,36 @@ local function drop_admins()
   end
 end
 
+--- The programs with the features and policies of a state beside what the others before had.
+local function set_policies(state, wanted)
+  local before, message, code = policy.commit(state.policy, running.features | wanted)
+  if not before then return nil, message, code end
+  local ok
+  ok, message, code = open_lists()
+  if ok then return before end
+  policy.undo(before)
+  return nil, message, code
+end
+
 local function undo_lists()
   local ok, message = lists.undo()
   if not ok then log.error("the lists can't be what they were: %s", message) end
 end
 
---- Puts a desired state in force: what can fail first (the program, ports), then services, whose rings
+--- Puts a desired state in force: what can fail first (the programs, ports), then services, whose rings
 --- are made before anything of them changes. On failure what was stays, and the result is nil, why, code.
 --- The caller holds the lock.
 function running.commit(state)
   local wanted = state.features | lists.kept_features()
-  local ok, message, code = specialise(running.features | wanted)
-  if not ok then return nil, message, code end
-  local attached
   keep_uses(state.ports)
+  local before, message, code = set_policies(state, wanted)
+  if not before then return nil, message, code end
+  local attached, ok
   attached, message, code = attach_all(state.ports)
-  if not attached then return nil, message, code end
+  if not attached then
+    policy.undo(before)
+    return nil, message, code
+  end
   set_tunnel(state.tunnel)
   ok, message, code = lists.commit(state.lists)
   if ok then
@@ -346,9 +367,11 @@ function running.commit(state)
   if not ok then
     set_tunnel(running.tunnel)
     attach_again(attached)
+    policy.undo(before)
     return nil, message, code
   end
   lists.keep()
+  policy.keep(state.policy)
   detach_others(state.ports)
   running.services, running.ports = state.services, state.ports
   running.tunnel, running.limits = state.tunnel, state.limits

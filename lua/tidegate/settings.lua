@@ -3,6 +3,7 @@
 
 local address = require "tidegate.address"
 local balancer = require "tidegate.core.balancer"
+local failsafe = require "tidegate.policy.failsafe"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local log = require "tidegate.log"
@@ -65,7 +66,7 @@ end
 local tunnel_options = schema.table { source = sources, gue_port = schema.integer(1, 65535) }
 
 local options = schema.table {
-  tunnel = tunnel_options,
+  tunnel = tunnel_options, failsafe = failsafe.option,
   memory = schema.bytes(16 << 20, 16 << 30),
   log = schema.one_of { "debug", "info", "warn", "error" },
   flows = schema.integer(64, 1 << 28), idle = schema.seconds(3, 86400), client_flows = schema.integer(1, (1 << 32) - 1),
@@ -81,6 +82,7 @@ local options = schema.table {
 --- Declares `memory` (the VM's cap), `log` (the lowest level that is logged), `seed` (the key of the
 --- flow hash; the same on all nodes that serve the same VIPs; in force when an instance is first loaded)
 --- and `tunnel` (the outer header of ipip and gue: `source`, a prefix of each family, and `gue_port`).
+--- `failsafe`: what no policy may cut off (policy/failsafe.lua).
 --- Of flows that need an entry: how many there is room for (`flows`, when an instance is first loaded), after
 --- how many silent seconds one is forgotten (`idle`), and how many a client may have entered in a thirtieth
 --- of that (`client_flows`).

@@ -110,6 +110,12 @@ describe("the stubs", function()
     assert.equal(debug.getmetatable(tg.deny), debug.getmetatable(tg.allow))
   end)
 
+  it("name the methods of ports, their rules, and sets", function()
+    assert.same(sorted(methods(tg.ports.any)), sorted(without(stubs["tg.Port"], "name")))
+    assert.same(sorted(methods(tg.ports.any:rule "any")), sorted(without(stubs["tg.Rule"], "port", "name")))
+    assert.same(sorted(methods(tg.set "any")), sorted(without(stubs["tg.Set"], "name")))
+  end)
+
   it("name the methods of streams and sockets", function()
     local of_owners = { cancel = true }      -- how a task's end closes what it holds
     local udp <close> = tg.net.udp()

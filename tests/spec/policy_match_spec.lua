@@ -24,7 +24,8 @@ describe("what a rule matches", function()
       text { proto = { "udp", 6 }, src = { "@staff", "2001:DB8::/32", "10.1.2.3/8" }, port = "53" })
     assert.equal("tcp dport 80-82", text { proto = "tcp", dport = { 80, 81, 82 } })
     assert.equal("proto 99 no fragments", text { proto = 99, fragment = false })
-    assert.equal("icmp,icmp6 icmp_type 17,echo-request", text { proto = { "icmp6", "icmp" }, icmp_type = { "echo-request", 17 } })
+    assert.equal("icmp,icmp6 icmp_type 17,echo-request",
+      text { proto = { "icmp6", "icmp" }, icmp_type = { "echo-request", 17 } })
   end)
 
   it("takes flags as tcpdump writes them", function()
@@ -50,7 +51,8 @@ describe("what a rule matches", function()
     assert.matches('^match.proto: "tpc": no protocol that is known by name %(.*, tcp, .*; or a number%)$',
       refused { proto = "tpc" })
     assert.matches('^match.proto: 256 given', refused { proto = 256 })
-    assert.matches('^match.icmp_type: "ping": no type that is known by name', refused { proto = "icmp", icmp_type = "ping" })
+    assert.matches('^match.icmp_type: "ping": no type that is known by name',
+      refused { proto = "icmp", icmp_type = "ping" })
     assert.matches('^match.src: "10.0.0.300": ', refused { src = "10.0.0.300" })
     assert.matches('^match.src: the set: "a b" given', refused { src = "@a b" })
     assert.matches('^match.dst: an empty list matches nothing', refused { dst = {} })
@@ -78,7 +80,8 @@ describe("what a rule matches", function()
   it("asks each protocol for its own number of a type", function()
     assert.same({ { protos = { 1 }, icmp_types = { 11 } }, { protos = { 58 }, icmp_types = { 3 } } },
       core { proto = { "icmp", "icmp6" }, icmp_type = "time-exceeded" })
-    assert.same({ { protos = { 58 }, icmp_types = { 2 } } }, core { proto = { "icmp", "icmp6" }, icmp_type = "too-big" })
+    assert.same({ { protos = { 58 }, icmp_types = { 2 } } },
+      core { proto = { "icmp", "icmp6" }, icmp_type = "too-big" })
   end)
 
   it("has a set's members in its place, and is nothing where there are none", function()
@@ -131,10 +134,12 @@ wan:policy("ingress", {
   end)
 
   it("are not guessed", function()
-    assert.is_nil(lines.of(script, 2, "policy", { "accept", "accept", "drop" }))
-    assert.is_nil(lines.of(script, 2, "policy", { "accept", "drop", "drop", "reject" }))
-    assert.is_nil(lines.of('p:policy("ingress", rules)', 1, "policy", { "accept" }))
-    assert.is_nil(lines.of('p:policy("ingress", { f(), { "drop" } })', 1, "policy", { "drop", "drop" }))
-    assert.is_nil(lines.of("", 7, "policy", {}))
+    assert.same({}, lines.of(script, 2, "policy", { "accept", "accept", "drop" }))
+    assert.same({}, lines.of(script, 2, "policy", { "accept", "drop", "drop", "reject" }))
+    assert.same({}, lines.of('p:policy("ingress", rules)', 1, "policy", { "accept" }))
+    assert.same({}, lines.of('p:policy("ingress", { f(), { "drop" } })', 1, "policy", { "drop", "drop" }))
+    assert.same({ 2 }, lines.of('p:policy("ingress", {\n{ "drop" }, table.unpack(more) })', 1, "policy",
+      { "drop", "drop", "drop" }))
+    assert.same({}, lines.of("", 7, "policy", {}))
   end)
 end)

@@ -2,9 +2,10 @@
 --- Where the rules of a policy stand in a script. Lua knows the line of a call, not those of the tables that it is
 --- given; so the call is looked up in the text, and the constructors of its list are counted.
 ---
----     lines.of(text, line, "policy", { "accept", "drop" }) → { 12, 13 }, or nil where the text is no plain list
+---     lines.of(text, line, "policy", { "accept", "drop" }) → { 12, 13 }
 ---
---- A list that is computed, or mixed with calls, gives nil: who asks falls back on the call's line.
+--- Where a list is computed, or from the first entry on that is no table's constructor, there is nothing to count: who
+--- asks falls back on the call's line.
 
 local getinfo = debug.getinfo
 
@@ -95,16 +96,25 @@ local function entries_of(text, at)
   end
 end
 
---- The line of each entry that is a table; `firsts` are the strings that they begin with.
+--- Could these entries have made a list whose tables begin with these strings?
+local function fits(entries, firsts)
+  for i, entry in ipairs(entries) do
+    if entry[1] ~= "{" then return true end      -- a call may give any number
+    local quoted = entry[2] and entry[2]:match "^[\"'](.*)[\"']$"
+    if quoted and quoted ~= firsts[i] then return false end
+  end
+  return #entries == #firsts
+end
+
+--- The lines of the entries, as far as they are tables' constructors; `firsts` are the strings that they begin with.
 function lines.of(text, line, name, firsts)
   local at = start_of(text, line)
   at = at and list_of_call(text, at, name)
   local entries = at and entries_of(text, at)
-  if not entries or #entries ~= #firsts then return nil end
+  if not entries or not fits(entries, firsts) then return {} end
   local result, number, last = {}, line, start_of(text, line)
   for i, entry in ipairs(entries) do
-    local quoted = entry[1] == "{" and entry[2] and entry[2]:match "^[\"'](.*)[\"']$"
-    if entry[1] ~= "{" or quoted and quoted ~= firsts[i] then return nil end
+    if entry[1] ~= "{" then break end
     number = number + select(2, text:sub(last, entry[3] - 1):gsub("\n", ""))
     result[i], last = number, entry[3]
   end
