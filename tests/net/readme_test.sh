@@ -158,7 +158,7 @@ for block in "$BLOCKS"/*_lua_check*; do
 	what=${block##*_check}
 	check_script "$block" "${what#_}"
 done
-for example in scripts/examples/*.lua; do
+for example in scripts/examples/*.lua scripts/policies/*.lua; do
 	check_script "$example" ""
 done
 check "the program installs" cmake --install build --prefix "$WORK/installed"

@@ -181,9 +181,10 @@ describe("a plan", function()
   end
 
   it("tells a new policy, a new set and what goes in a line each", function()
-    assert.same({ "+ port eth0: attach, xdp auto", "+ policy eth0 ingress: default drop, 4 rules",
+    assert.same({ "+ port eth0: attach, xdp auto, tc", "+ policy eth0 ingress: default drop, 4 rules",
       "+ set staff: 2 prefixes" }, lines(nil, before))
-    assert.same({ "- policy eth0 ingress: default drop, 4 rules", "- set staff: 2 prefixes" }, lines(before, ""))
+    assert.same({ "~ port eth0: detach, tc", "- policy eth0 ingress: default drop, 4 rules",
+      "- set staff: 2 prefixes" }, lines(before, ""))
   end)
 
   it("does not list what stays", function()
