@@ -143,6 +143,22 @@ check "and nothing changes" http 4
 check_that "not the counters either" "$(counted 'accept tcp dport 80') > $http_before"
 cp "$WORK/good.lua" "$script"
 check_fails "as check tells" 0 tg check "$script"
+{ sed 's/dport = 80 }/dport = 8080 }/' "$WORK/good.lua"; echo 'tg.port("lo", { xdp = "native" })'; } >"$script"
+check_says "a port that can't be had as it is asked for is refused, after the policies were loaded" 3 'port lo|lo:' tg reload
+check "which are what they were" http 4
+check "not what the file says" no_http 4 :8080
+cp "$WORK/good.lua" "$script"
+
+echo "# balanced traffic"
+VIP='tg.port "eth1"
+tg.service { name = "web", mode = "nat", vip = { "198.51.100.80:80", "[2001:db8::80]:80" },
+  backends = { "10.0.0.11:8080", "[2001:db8:1::11]:8080" } }'
+vip()		{ on client curl -sf -o /dev/null -m "${2:-3}" "http://$1/"; }
+load_script "$DROP" "$VIP"
+for address in 198.51.100.80 "[2001:db8::80]"; do check "$address answers" vip "$address"; done
+load_script "${DROP/'dport = 80'/'dport = 81'}" "$VIP"
+for address in 198.51.100.80 "[2001:db8::80]"; do check "the policy drops what is for $address" eval "! vip '$address' 0.7"; done
+load_script "$DROP"
 
 echo "# reloads under load"
 # Everything that the client sends passes both policies; only a rule for what nobody sends comes and goes.

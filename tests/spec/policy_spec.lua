@@ -94,6 +94,20 @@ wan:rule("dns"):enable(false)
       mistakes(text:format(1030)))
   end)
 
+  it("does not ask more prefixes than can be looked at", function()
+    local _, wanted = scripts.resolve(PORT .. [[
+      local list, rules = {}, {}
+      for i = 0, 8191 do list[#list + 1] = ("10.0.%d.%d"):format(i // 256, i % 256) end
+      tg.set("big"):add(list)
+      for i = 1, 33 do rules[i] = { "accept", proto = "tcp", dport = i, src = "@big" } end
+      wan:policy("ingress", rules)
+    ]])
+    local result, message, code = state.compile(wanted.policy.policies, wanted.policy.sets)
+    assert.is_nil(result)
+    assert.matches("web.lua:6: policy eth0 ingress: its rules ask 270336 prefixes, .* at most 262144 allowed$", message)
+    assert.equal("E2BIG", code)
+  end)
+
   it("names unknown options, directions and values", function()
     assert.same({ 'web.lua:2: port "eth0": policy inward: "inward" given, ingress, egress expected' },
       mistakes 'wan:policy("inward", {})')

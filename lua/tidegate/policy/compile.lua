@@ -14,6 +14,8 @@ local task = require "tidegate.task"
 
 local compile = {}
 
+local PREFIXES <const> = 262144      -- of all rules of a policy, a set's counted for each that asks it
+
 -- What is compiled ---------------------------------------------------------------------------------
 
 local function failsafe_rule(text_of, given)
@@ -77,8 +79,19 @@ local function same(a, b)
   return true
 end
 
+--- Why the rules' prefixes are too many to begin with; nil: they are not.
+local function too_many(result)
+  local count = 0
+  for _, one in ipairs(result.spec.rules) do count = count + #(one.src or {}) + #(one.dst or {}) end
+  if count <= PREFIXES then return nil end
+  return ("%s: policy %s: its rules ask %d prefixes, those of sets counted for each rule; at most %d allowed"):format(
+    result.policy.position, result.policy.name, count, PREFIXES)
+end
+
 --- Compiles, or takes the handle of what was compiled of the same. true, or nil, why, code.
 local function finish(result, before)
+  local excess = too_many(result)
+  if excess then return nil, excess, "E2BIG" end
   if before and same(result.spec, before.spec) then
     result.handle, result.findings = before.handle, before.findings
     return true

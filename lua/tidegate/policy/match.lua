@@ -294,6 +294,10 @@ end
 --- The prefixes behind an address field; nil: all; false: none.
 local function members_of(given, members)
   if not given then return nil end
+  if #given.prefixes == 0 and #given.sets == 1 then
+    local list = members(given.sets[1])      -- not copied: many rules may ask one set
+    return #list > 0 and list
+  end
   local list, seen = table.move(given.prefixes, 1, #given.prefixes, 1, {}), {}
   for _, prefix in ipairs(list) do seen[prefix] = true end
   for _, name in ipairs(given.sets) do

@@ -50,7 +50,11 @@ end
 --- open, else to see what is to say about them.
 function state.compile(policies, all_sets, counted)
   local result, message, code, now = {}, nil, nil, sets.now()
-  local function members(name) return sets.prefixes(all_sets, name, now) end
+  local known = {}
+  local function members(name)
+    known[name] = known[name] or sets.prefixes(all_sets, name, now)
+    return known[name]
+  end
   local function refused(why, errno) message, code = message or why, code or errno end
   resolve.each(policies, function(policy)
     if message then return end
