@@ -149,6 +149,16 @@ check "which are what they were" http 4
 check "not what the file says" no_http 4 :8080
 cp "$WORK/good.lua" "$script"
 
+echo "# the kernel's flows"
+echo 'tg.port("eth0"):policy("ingress", { default = "drop", stateful = "conntrack" })' >"$WORK/conntrack.lua"
+says()		{ "$TIDEGATE" check "$WORK/conntrack.lua" --netns "$LAB_SW" --instance "$INSTANCE-none"; }
+check_says "check says where nothing tracks connections" 4 'track connections of IPv4 and IPv6, so none will be known' says
+on sw nft 'add table ip t; add chain ip t c { type filter hook input priority 0; }; add rule ip t c ct state new accept'
+check_says "of which family" 4 'track connections of IPv6, so none will be known' says
+on sw nft 'add table ip6 t; add chain ip6 t c { type filter hook input priority 0; }; add rule ip6 t c ct state new accept'
+check_equal "and nothing where a rule makes the kernel do it" "" "$(says | grep warning)"
+on sw nft 'delete table ip t; delete table ip6 t'
+
 echo "# balanced traffic"
 VIP='tg.port "eth1"
 tg.service { name = "web", mode = "nat", vip = { "198.51.100.80:80", "[2001:db8::80]:80" },

@@ -6,6 +6,7 @@
 ---
 --- A rule may be none there (switched off, an empty set), one, or two (match.core); they share its counter.
 
+local conntrack = require "tidegate.policy.conntrack"
 local core = require "tidegate.core.policy"
 local failsafe = require "tidegate.policy.failsafe"
 local match = require "tidegate.policy.match"
@@ -147,6 +148,13 @@ local function say_findings(result)
   end
 end
 
+local function say_conntrack(result)
+  local missing = result.policy.stateful == "conntrack" and conntrack.missing()
+  if not missing then return end
+  warn(result, result.policy.position, 'stateful = "conntrack": nothing in this network namespace makes the kernel '
+    .. 'track connections of %s, so none will be known; an nft rule with "ct state" does', missing)
+end
+
 --- Would the policy drop the session's packets?
 local function cuts_off(result, session)
   local number = result.handle:match(failsafe.packet(result.policy.direction, session))
@@ -193,6 +201,7 @@ function compile.policy(policy, members, counter, before)
     ok, message, code = finish(result, before)
     if not ok then return nil, message, code end
   end
+  say_conntrack(result)
   say_findings(result)
   return result
 end
