@@ -13,6 +13,7 @@
 
 #include "maps.h"
 #include "packet.h"
+#include "rates.h"
 #include "tap_count.h"
 
 /* Another instance's handover is none of ours. */
@@ -122,6 +123,7 @@ missed:
 /* The action of a packet that is forwarded. */
 static __always_inline int leave(struct xdp_md *ctx, const struct packet *pkt)
 {
+	rate_forward(ctx, pkt);
 	if (tracing || !(features & TG_FEATURE_TAP) || likely(!taps_at_work()))
 		return pkt->action;
 	return hand_over(ctx, pkt->action, pkt->out, pkt->taps, pkt->l2_length + pkt->l3_length);

@@ -15,6 +15,7 @@
 #include "packet.h"
 #include "parse.h"
 #include "policy.h"
+#include "rates.h"
 #include "skb.h"
 #include "tap.h"
 #include "trace.h"
@@ -53,6 +54,7 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, 
 
 	p->l2_length = pkt->l2_length;
 	p->known = read_ip(skb, pkt, p, v6) == TG_REASON_NONE;
+	rate_packet(skb, p, policy);
 	if (!p->known)
 		return verdict(skb, p, judge_default(policy), direction, v6);
 	judged = judge(&p->key, policy, v6);
@@ -70,6 +72,7 @@ static __always_inline int handle_odd(struct __sk_buff *skb, const struct passag
 {
 	__u64 judged = judge_default(policy);
 
+	rate_packet(skb, NULL, policy);
 	count_rule(judged, skb->len);
 	show(skb, p, judged, direction, false);
 	if (JUDGED_ACTION(judged) == TG_ACTION_ACCEPT)
@@ -86,6 +89,7 @@ static __always_inline int handle_other(struct __sk_buff *skb, const struct pass
 
 	if (arp && judged != UNJUDGED && JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND)
 		return handle_odd(skb, p, policy, direction);
+	rate_packet(skb, NULL, policy);
 	show(skb, p, UNJUDGED, direction, false);
 	return GO_ON;
 }
@@ -146,11 +150,17 @@ static __always_inline int handle_on(struct __sk_buff *skb, const struct tg_port
 static __always_inline int handle(struct __sk_buff *skb, const enum tg_direction direction)
 {
 	const struct tg_port *port;
+	int action;
 
 	if (is_idle(taps_at_work()))
 		return GO_ON;
 	port = port_of(skb->ifindex);
-	return port ? handle_on(skb, port, direction) : GO_ON;
+	if (!port)
+		return GO_ON;
+	action = handle_on(skb, port, direction);
+	if (action != GO_ON)
+		rate_drop(skb, TG_POLICY_OF_PORT(port->slot, direction));
+	return action;
 }
 
 SEC("tc")

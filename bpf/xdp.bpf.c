@@ -18,12 +18,15 @@
 #include "packet.h"
 #include "parse.h"
 #include "rare.h"
+#include "rates.h"
 #include "trace.h"
 
 /* Of a packet that is not forwarded. */
-static __always_inline int refuse(enum tg_reason reason)
+static __always_inline int refuse(struct xdp_md *ctx, enum tg_reason reason)
 {
 	tell_reason(reason);
+	if (RATES && reason >= TG_REASON_PASS_LAST)
+		rate_refused(ctx);
 	if (reason == TG_REASON_TOO_BIG_ANSWERED)
 		return XDP_REDIRECT; /* the answer, in the packet's place */
 	return reason < TG_REASON_PASS_LAST ? XDP_PASS : XDP_DROP;
@@ -33,7 +36,7 @@ static __always_inline int verdict(
 	struct xdp_md *ctx, const struct packet *pkt, enum tg_reason reason)
 {
 	if (reason != TG_REASON_FORWARD)
-		return refuse(reason);
+		return refuse(ctx, reason);
 	note_reason(reason);
 	return leave(ctx, pkt);
 }
@@ -43,7 +46,7 @@ static __always_inline int unusual(struct xdp_md *ctx, enum tg_reason reason, co
 {
 	if (reason == TG_REASON_FRAGMENT || reason == TG_REASON_ICMP)
 		bpf_tail_call(ctx, &rare_programs, v6); /* comes back where there is none */
-	return refuse(reason);
+	return refuse(ctx, reason);
 }
 
 static __always_inline int handle(struct xdp_md *ctx, struct packet *pkt, const bool v6)
@@ -53,16 +56,16 @@ static __always_inline int handle(struct xdp_md *ctx, struct packet *pkt, const 
 	enum tg_reason reason;
 
 	if (!(features & (vips | lists)))
-		return refuse(TG_REASON_NOT_VIP);
+		return refuse(ctx, TG_REASON_NOT_VIP);
 	if (!has_ip_header(ctx, pkt, v6))
-		return refuse(TG_REASON_TRUNCATED);
+		return refuse(ctx, TG_REASON_TRUNCATED);
 	reason = deny(ctx, pkt, v6);
 	if (reason == TG_REASON_NONE)
 		reason = bogus(ctx, pkt, v6);
 	if (reason != TG_REASON_NONE)
-		return refuse(reason);
+		return refuse(ctx, reason);
 	if (!(features & vips))
-		return refuse(TG_REASON_NOT_VIP);
+		return refuse(ctx, TG_REASON_NOT_VIP);
 	reason = parse_ip(ctx, pkt, v6);
 	if (reason != TG_REASON_NONE)
 		return unusual(ctx, reason, v6);
@@ -82,7 +85,7 @@ static __always_inline int handle_rare(struct xdp_md *ctx, const bool v6)
 	enum tg_reason reason = rare(ctx, &pkt, v6);
 
 	if (reason != TG_REASON_FORWARD)
-		return refuse(reason);
+		return refuse(ctx, reason);
 	note_reason(reason);
 	return pkt.action;
 }
@@ -114,6 +117,6 @@ int tidegate_xdp(struct xdp_md *ctx)
 	case bpf_htons(ETH_P_IPV6):
 		return handle(ctx, &pkt, true);
 	default:
-		return refuse(TG_REASON_NOT_IP);
+		return refuse(ctx, TG_REASON_NOT_IP);
 	}
 }

@@ -12,6 +12,7 @@ local tg = {}
 ---@field optional? boolean  no error if there is no such device; attached when it appears
 ---@field tc? boolean|"auto"|"tcx"|"clsact"  how TC programs are attached where a policy or the like needs them: true
 --- or `"auto"` (by default) by TCX where the kernel has it (6.6), else as filters of clsact; false: never
+---@field rates? boolean  true: ports count what tg.rates() tells, from the beginning
 
 --- Attaches the datapath to a network device.
 ---@param name string

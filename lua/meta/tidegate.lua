@@ -21,6 +21,7 @@
 ---@field services table<string, tg.Service>  by name: also one that another file declares; pairs goes through those in force
 ---@field pools table<string, tg.Pool>
 ---@field ports table<string, tg.Port>
+---@field triggers table<string, tg.Trigger>
 tg = {}
 
 ---@class tg.InstanceOptions
@@ -34,6 +35,7 @@ tg = {}
 ---@field client_flows? integer  how many flows of one client (an IPv4 address, an IPv6 /64) may be entered in a thirtieth
 --- of `idle`; 4,096
 ---@field failsafe? false|string[]  what no policy may cut off, as in a policy's options
+---@field rates? boolean  true: ports count what tg.rates() tells, from the beginning
 ---@field tunnel? tg.TunnelOptions  what the modes ipip and gue put around a packet
 
 ---@class tg.TunnelOptions
@@ -60,10 +62,12 @@ local Handler = {}
 function Handler:cancel() end
 
 ---@class tg.Event
----@field name "backend.up"|"backend.down"|"backend.drained"
----@field service string
----@field backend string  its endpoint, as in the script
----@field reason string
+---@field name "backend.up"|"backend.down"|"backend.drained"|"trigger.start"|"trigger.stop"
+---@field service? string
+---@field backend? string  its endpoint, as in the script
+---@field reason? string
+---@field trigger? string  its name
+---@field cause? string
 
 --- What would become of a packet that comes in by a port, and by which tables. Nobody notices: the datapath's
 --- own instructions run on the live tables, in a copy that counts and changes nothing.

@@ -20,9 +20,11 @@ local kept = require "tidegate.policy.kept"
 local plan = require "tidegate.plan"
 local policy = require "tidegate.policy.state"
 local policy_status = require "tidegate.policy.status"
+local rates = require "tidegate.rates"
 local running = require "tidegate.running"
 local settings = require "tidegate.settings"
 local task = require "tidegate.task"
+local trigger = require "tidegate.trigger"
 require "tidegate.trace" -- its command
 
 local daemon = {}
@@ -196,6 +198,7 @@ local function status()
     reasons = controller.reasons(), flows = controller.flows(), tables = controller.tables(),
     lists = setmetatable(assert(all_lists, memory), { __jsontype = "array" }), list_memory = memory,
     policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
+    triggers = as_object(trigger.status()),
   }
 end
 
@@ -272,6 +275,7 @@ local function print_status(request, report)
   end
   print_lists(request, report)
   policy_status.print(request, report.policies, report.sets)
+  for _, name in ipairs(desired.names(report.triggers)) do request:print(trigger.line(report.triggers[name])) end
   for _, name in ipairs(desired.names(report.reasons)) do
     if report.reasons[name] > 0 then request:print(("reason %s: %d packets"):format(name, report.reasons[name])) end
   end
@@ -411,6 +415,7 @@ local function start(socket)
     clean_up()
     return give_up(message, EXIT.environment)
   end
+  rates.watch()
   task.every(1, running.watch_ports, { name = "ports", owner = task.root() })
   log.info("instance %s: generation %d is in force", instance, current.number)
 end

@@ -13,6 +13,7 @@ local overlap = require "tidegate.overlap"
 local policy = require "tidegate.policy.state"
 local pool = require "tidegate.pool"
 local quic = require "tidegate.quic"
+local rates = require "tidegate.rates"
 local settings = require "tidegate.settings"
 
 local desired = {}
@@ -379,7 +380,7 @@ function desired.resolve(gen, admins)
   local draft, policies = lists.draft(gen), policy.resolve(gen)
   return {
     services = services, ports = ports, lists = draft, policy = policies,
-    features = desired.features(services) | draft:features() | policies.features,
+    features = desired.features(services) | draft:features() | policies.features | rates.features(gen, ports),
     tunnel = settings.tunnel(gen), limits = settings.limits(gen),
   }
 end

@@ -49,7 +49,7 @@ end
 --- Delivers an event to all handlers that ask for it.
 function event.emit(ev)
   for _, handler in ipairs(table.move(handlers, 1, #handlers, 1, {})) do
-    if ev.name:find(handler.pattern) then
+    if ev.name:find(handler.pattern) and not handler.owner.cancelled then
       task.start({ name = handler.name, owner = handler.owner }, handler.fn, ev)
     end
   end

@@ -23,13 +23,15 @@ local functions = {
   on = { "tidegate.event", "on" },
   pool = { "tidegate.pool", "declare" },
   port = { "tidegate.port", "declare" },
+  rates = { "tidegate.rates", "get" },
   service = { "tidegate.service", "declare" },
   set = { "tidegate.set", "get" },
   trace = { "tidegate.trace", "run" },
+  trigger = { "tidegate.trigger", "declare" },
 }
 
 --- tg.KINDs.NAME is a handle of what has that name; pairs goes through those that are declared.
-local collections = { pools = "pool", ports = "port", services = "service" }
+local collections = { pools = "pool", ports = "port", services = "service", triggers = "trigger" }
 
 --- What starts something: at a file's top level it begins at the commit.
 local function armed(name, start, once, ...)

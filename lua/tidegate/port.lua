@@ -16,6 +16,7 @@ end
 
 local options = schema.table {
   xdp = schema.one_of { "auto", "native", "generic", "off" }, tc = tc, optional = schema.boolean,
+  rates = schema.boolean,
 }
 
 ---@class tidegate.Port

@@ -66,7 +66,7 @@ end
 local tunnel_options = schema.table { source = sources, gue_port = schema.integer(1, 65535) }
 
 local options = schema.table {
-  tunnel = tunnel_options, failsafe = failsafe.option,
+  tunnel = tunnel_options, failsafe = failsafe.option, rates = schema.boolean,
   memory = schema.bytes(16 << 20, 16 << 30),
   log = schema.one_of { "debug", "info", "warn", "error" },
   flows = schema.integer(64, 1 << 28), idle = schema.seconds(3, 86400), client_flows = schema.integer(1, (1 << 32) - 1),

@@ -105,6 +105,10 @@ describe("the stubs", function()
     assert.same(sorted(methods(cron)), sorted(without(stubs["tg.Cron"], "name", "runs", "missed", "next")))
   end)
 
+  it("name the methods of triggers", function()
+    assert.same(sorted(methods(tg.triggers.any)), sorted(without(stubs["tg.Trigger"], "name")))
+  end)
+
   it("name the methods of lists", function()
     assert.same(sorted(methods(tg.deny)), sorted(stubs["tg.List"]))
     assert.equal(debug.getmetatable(tg.deny), debug.getmetatable(tg.allow))
