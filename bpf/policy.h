@@ -44,14 +44,15 @@ static __always_inline const struct tg_port *port_of(__u32 ifindex)
 static __always_inline const struct tg_policy_head *policy_head(__u32 policy)
 {
 	const struct tg_policy_directory *directory;
-	__u32 page;
+	__u64 number = policy, page;
 
 	if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP)))
 		return NULL;
 	directory = policy_page(0);
-	if (!directory || policy >= TG_MAX_POLICIES)
+	barrier_var(number); /* tested and used in one register, whatever the compiler knows of it */
+	if (!directory || number >= TG_MAX_POLICIES)
 		return NULL;
-	page = directory->page[policy];
+	page = directory->page[number];
 	return page ? policy_page(page) : NULL;
 }
 

@@ -36,13 +36,16 @@ struct tg_port_name {
 
 /*
  * Page 0 of `policy_pages`: where the head of each policy is, 0 if there is none. Page numbers in heads
- * and tables count from the array's beginning.
+ * and tables count from the array's beginning. And which ports (bit slot % 32 of word slot / 32) follow
+ * flows, as a policy of theirs is TG_POLICY_STATEFUL.
  */
 #define TG_POLICY_OF_PORT(slot, direction) ((slot) * TG_DIRECTIONS + (direction))
 #define TG_POLICY_OF_TAP(tap)		   (TG_MAX_PORTS * TG_DIRECTIONS + (tap))
 #define TG_MAX_POLICIES			   TG_POLICY_OF_TAP(TG_MAX_TAPS)
 struct tg_policy_directory {
 	__u32 page[TG_MAX_POLICIES];
+	__u32 generation; /* another one whenever any policy changes; never 0 */
+	__u32 stateful[TG_MAX_PORTS / 32];
 };
 
 /* What becomes of what a rule decides. */

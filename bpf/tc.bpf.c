@@ -19,6 +19,7 @@
 #include "skb.h"
 #include "tap.h"
 #include "trace.h"
+#include "track.h"
 
 #define GO_ON (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
 #define STOP  2	   /* TCX_DROP, TC_ACT_SHOT */
@@ -47,6 +48,15 @@ static __always_inline bool passes(const struct passage *p, __u64 judged)
 	return p->discovers && !(JUDGED_POLICY(judged) & TG_POLICY_JUDGE_ND);
 }
 
+/* By the rules, with flows around them. */
+static __always_inline __u64 judge_passage(
+	struct __sk_buff *skb, struct passage *p, __u32 policy, const bool v6)
+{
+	if (features & TG_FEATURE_FLOW && follows_flows(policy))
+		return judge_flow(skb, p, policy, v6);
+	return judge(&p->key, policy, v6);
+}
+
 static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, struct passage *p,
 	__u32 policy, const enum tg_direction direction, const bool v6)
 {
@@ -57,7 +67,7 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, 
 	rate_packet(skb, p, policy);
 	if (!p->known)
 		return verdict(skb, p, judge_default(policy), direction, v6);
-	judged = judge(&p->key, policy, v6);
+	judged = judge_passage(skb, p, policy, v6);
 	if (passes(p, judged)) {
 		show(skb, p, UNJUDGED, direction, v6);
 		return GO_ON;
@@ -109,6 +119,10 @@ static __always_inline bool is_ours(struct __sk_buff *skb, const enum tg_directi
 	case TG_MARK_ANSWER:
 		skb->tc_index = 0;
 		return direction == TG_INGRESS;
+	case TG_MARK_TRACKED:
+		if (direction == TG_INGRESS)
+			skb->tc_index = 0;
+		return false;
 	default:
 		return false;
 	}

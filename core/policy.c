@@ -200,10 +200,14 @@ int tg_policy_lay_out(const struct tg_compiled_policy *const policies[TG_MAX_POL
 		if (!policies[i])
 			continue;
 		directory->page[i] = at;
+		if (i < TG_POLICY_OF_TAP(0) && tg_policy_head(policies[i])->flags & TG_POLICY_STATEFUL)
+			directory->stateful[i / TG_DIRECTIONS / 32] |= 1u << i / TG_DIRECTIONS % 32;
 		lay_out_one(pages, policies[i], at);
 		at += policies[i]->page_count;
 	}
 	pages->hash = tg_digest(pages->pages, pages->count * (size_t)TG_POLICY_PAGE, 0);
+	directory->generation = pages->hash;
+	directory->generation += !directory->generation;
 	return 0;
 }
 
