@@ -60,6 +60,8 @@ for family in $families; do
 	check "ping passes" pings "$(backend_of "$family")"
 done
 check_that "the rule counts what it drops" "$(counted 'drop tcp port 23') >= 4"
+check_says "trace names it, and its line" 0 "drop by drop tcp port 23 \(.*policy.lua:10\)" \
+	tg trace eth0 "tcp 192.0.2.7:40000 > $SW4:23 S"
 check_says "status tells it" 0 'drop tcp port 23 +[1-9][0-9]* packets +[1-9][0-9]* bytes +[0-9]+ s ago' tg status
 
 echo "# default drop"
@@ -170,7 +172,7 @@ load_script "${DROP/'dport = 80'/'dport = 81'}" "$VIP"
 for address in 198.51.100.80 "[2001:db8::80]"; do check "the policy drops what is for $address" eval "! vip '$address' 0.7"; done
 load_script "$DROP"
 
-echo "# reloads under load"
+echo "# reloads and restarts under load"
 # Everything that the client sends passes both policies; only a rule for what nobody sends comes and goes.
 printf '%s\n' "$DROP" >"$script"
 check "a reload" tg reload
@@ -186,6 +188,10 @@ for i in $(seq 10); do
 	tg reload >/dev/null && reloads=$((reloads + 1))
 done
 check_equal "ten reloads succeed" 10 $reloads
+for _ in 1 2; do
+	daemon_stop KILL
+	daemon_start "$script"
+done
 sleep 0.3
 kill -INT "$ping4" "$ping6"
 wait "$ping4" "$ping6" 2>/dev/null
@@ -238,3 +244,10 @@ echo "# what is gone"
 load_script 'tg.port "eth0"'
 check "without a policy all passes again" connects $SW4 23
 check_equal "and none is shown" "{}" "$(tg status --json | jq -c .policies)"
+load_script "$DROP"
+check "telnet is dropped" silent $SW4 23
+daemon_stop
+check "with the daemon stopped, too" silent $SW4 23
+echo 'tg.port "eth0"' >"$script"
+daemon_start "$script"
+check "a daemon whose files have no policy removes what it found" connects $SW4 23

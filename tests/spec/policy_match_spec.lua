@@ -131,6 +131,7 @@ wan:policy("ingress", {
 
   it("are found in the script's text", function()
     assert.same({ 4, 6, 8, 8 }, lines.of(script, 2, "policy", { "accept", "accept", "drop", "reject" }))
+    assert.same({ 2 }, lines.of("wan:policy(direction, {\n{ 'drop' } })", 1, "policy", { "drop" }))
   end)
 
   it("are not guessed", function()

@@ -52,7 +52,7 @@ end
 local function specify(policy, all, members, counter)
   local result = { policy = policy, all = all, rules = {}, warnings = {} }
   result.default = {
-    action = policy.default, key = "default", default = true, counter = counter("default"), text = policy.default,
+    action = policy.default, key = "default", name = "default", default = true, counter = counter("default"), text = policy.default,
     position = policy.position, enabled = true, log = policy.log, audit = policy.audit,
   }
   result.spec = {

@@ -62,14 +62,14 @@ local function start_of(text, line)
   return at
 end
 
---- Behind the `{` of the call's list: NAME ( "…" , {
+--- Behind the `{` of the call's list: NAME ( "…" , {   or a variable in place of the string
 local function list_of_call(text, at, name)
   local wanted = { name, "(", false, ",", "{" }
   local step = 1
   for _ = 1, 200 do
     local token, after = next_token(text, at)
     if not token then return nil end
-    local fits = wanted[step] == token or wanted[step] == false and token:find "^[\"']"
+    local fits = wanted[step] == token or wanted[step] == false and token:find "^[\"'%a_]"
     step, at = fits and step + 1 or token == name and 2 or 1, after
     if step > #wanted then return at end
   end

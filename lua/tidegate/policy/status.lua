@@ -18,7 +18,7 @@ end
 
 local function notes_of(rule)
   local notes = {}
-  if rule.name and not rule.failsafe then notes[#notes + 1] = rule.name end
+  if rule.name and not rule.failsafe and not rule.default then notes[#notes + 1] = rule.name end
   if not rule.enabled then notes[#notes + 1] = "disabled" .. (rule.by and " by " .. rule.by or "") end
   if rule.audit then notes[#notes + 1] = "audit" end
   return #notes > 0 and (" (%s)"):format(table.concat(notes, ", ")) or ""
