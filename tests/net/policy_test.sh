@@ -202,6 +202,25 @@ for family in $families; do
 	check_that "no packet is lost over IPv$family" "${sent:-0} > 100 && sent - ${got:-0} <= 1"	# one is on its way
 done
 
+echo "# the edge"
+in_background on client ncat -k -l 7070 --sh-exec 'echo hello'
+cp "$ROOT/scripts/policies/edge.lua" "$script"
+check "scripts/policies/edge.lua is loaded" tg reload
+for family in $families; do
+	check "the web is open over IPv$family" http "$family"
+	check "ping, too" pings "$(backend_of "$family")"
+	check "ident is refused" refused "$(backend_of "$family")" 113
+	check "what nobody asked for is dropped" no_http "$family" :8080
+	check "logins are the staff's" silent "$(sw_of "$family")" 22
+	client=$LAB_CLIENT4
+	[ "$family" = 4 ] || client=$LAB_CLIENT6
+	check_equal "answers to what went out come back" hello \
+		"$(on b1 ncat --recv-only -w 3 "$client" 7070 </dev/null 2>/dev/null)"
+done
+on b1 ip addr add 203.0.113.9/32 dev lo
+check "a source that is not ours does not leave" eval "! on b1 ping -q -c 1 -W 0.7 -I 203.0.113.9 $LAB_CLIENT4"
+check_that "but is counted" "$(tg status --json | jq '.policies.eth0.egress.rules[] | select(.default).packets') > 0"
+
 echo "# the failsafe"
 daemon_stop
 check "all is unloaded" tg unload

@@ -124,6 +124,18 @@ describe("policies in force", function()
     assert.is_nil((kept.sets.staff or {})["192.0.2.9"])
   end)
 
+  it("drop what an operator said of a set that is gone, not of one that is his own", function()
+    commit 'tg.set("staff"):add "192.0.2.7"'
+    assert.is_true(tg.set("staff"):add "192.0.2.9")
+    assert.is_true(tg.set("guests"):add "192.0.2.10")
+    local fresh = scripts.resolve(PORT .. 'wan:policy("ingress", { { "accept", src = "@staff" } })')
+    assert.same({ 'web.lua:2: policy eth0 ingress: rule 1: there is no set "staff" (tg.set declares one)' },
+      scripts.problems(fresh))
+    commit 'wan:policy("ingress", { { "accept", src = "@guests", name = "guests" } })'
+    assert.is_nil(kept.sets.staff)
+    assert.equal("guests", rule_for "192.0.2.10")
+  end)
+
   it("forget an entry when its time is over", function()
     commit('tg.set("staff"):add("192.0.2.7", { ttl = 0.3 })\n' .. POLICY)
     assert.equal("ssh", rule_for "192.0.2.7")

@@ -52,8 +52,8 @@ end
 local function specify(policy, all, members, counter)
   local result = { policy = policy, all = all, rules = {}, warnings = {} }
   result.default = {
-    action = policy.default, key = "default", name = "default", default = true, counter = counter("default"), text = policy.default,
-    position = policy.position, enabled = true, log = policy.log, audit = policy.audit,
+    action = policy.default, key = "default", name = "default", default = true, counter = counter("default"),
+    text = policy.default, position = policy.position, enabled = true, log = policy.log, audit = policy.audit,
   }
   result.spec = {
     rules = {}, stateful = policy.stateful, judge_nd = not policy.nd, recheck = policy.existing == "recheck",

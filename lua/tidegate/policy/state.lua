@@ -98,7 +98,9 @@ end
 --- What a loaded generation asks for: as in_force, not compiled yet, with the features that it needs of the programs.
 function state.resolve(gen)
   local all = sets.after(gen, in_force.sets, sets.now())
-  local policies = resolve.policies(gen, function(name) return all[name] or kept.sets[name] end)
+  local policies = resolve.policies(gen, function(name)
+    return all[name] or kept.sets[name] and not in_force.sets[name]      -- or an operator's own
+  end)
   return { policies = policies, sets = all, features = resolve.features(policies) }
 end
 
@@ -139,6 +141,16 @@ local function drop_switches(policies)
   end
 end
 
+--- What operators said of sets that files had, and have no longer.
+local function drop_entries(before, now)
+  for name in pairs(kept.sets) do
+    if before[name] and not now[name] then
+      log.warn("set %s is gone, and with it what operators added and removed", name)
+      kept.sets[name] = nil
+    end
+  end
+end
+
 local arm_expiry
 
 --- After a commit that nothing undoes any more: what the generation asks for is what is in force.
@@ -146,6 +158,7 @@ function state.keep(wanted)
   for _, warning in ipairs(state.warnings(wanted.compiled)) do
     log.warn("%s: %s", warning.position, warning.text)
   end
+  drop_entries(in_force.sets, wanted.sets)
   in_force.policies, in_force.compiled, in_force.sets = wanted.policies, wanted.compiled, wanted.sets
   switched = {}
   drop_switches(in_force.policies)
