@@ -4,6 +4,7 @@ local controller = require "tidegate.core.controller"
 local core = require "tidegate.core.policy"
 local generation = require "tidegate.generation"
 local kept = require "tidegate.policy.kept"
+local plan = require "tidegate.plan"
 local scripts = require "tests.helpers.scripts"
 local sets = require "tidegate.policy.sets"
 local state = require "tidegate.policy.state"
@@ -131,6 +132,9 @@ describe("policies in force", function()
     local fresh = scripts.resolve(PORT .. 'wan:policy("ingress", { { "accept", src = "@staff" } })')
     assert.same({ 'web.lua:2: policy eth0 ingress: rule 1: there is no set "staff" (tg.set declares one)' },
       scripts.problems(fresh))
+    local _, wanted = scripts.resolve(PORT .. 'tg.set "guests"')
+    local made = plan.new({ services = {}, ports = wanted.ports, policy = state.in_force }, wanted)
+    assert.equal("+ set guests: 1 prefixes\n- set staff: 2 prefixes\n", made:text())
     commit 'wan:policy("ingress", { { "accept", src = "@guests", name = "guests" } })'
     assert.is_nil(kept.sets.staff)
     assert.equal("guests", rule_for "192.0.2.10")

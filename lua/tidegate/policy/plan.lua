@@ -159,13 +159,18 @@ local function diff_set(self, name, was, now, time)
   end
 end
 
+--- The sets that files declare; others are operators' own, which no file changes.
+local function declared(all)
+  local result = {}
+  for name, set in pairs(all) do result[name] = set.declared and set or nil end
+  return result
+end
+
 local function diff_sets(self, was, now)
-  local names, seen, time = {}, {}, sets.now()
-  for _, from in ipairs { was, now } do
-    for name in pairs(from) do
-      if not seen[name] then names[#names + 1] = name end
-      seen[name] = true
-    end
+  local names, time = {}, sets.now()
+  for name in pairs(now) do names[#names + 1] = name end
+  for name in pairs(was) do
+    if not now[name] then names[#names + 1] = name end
   end
   table.sort(names)
   for _, name in ipairs(names) do diff_set(self, name, was[name], now[name], time) end
@@ -177,7 +182,7 @@ local EMPTY = { policies = {}, sets = {} }
 function plan.diff(self, was, now)
   was = was or EMPTY
   diff_policies(self, was, now or EMPTY)
-  diff_sets(self, was.sets, (now or EMPTY).sets)
+  diff_sets(self, declared(was.sets), declared((now or EMPTY).sets))
 end
 
 return plan

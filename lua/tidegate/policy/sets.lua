@@ -4,7 +4,7 @@
 ---
 --- A set in force:
 ---
----     { file = entries, source = nil | { script =, entries =, declared = }, task = entries, changed = time }
+---     { declared = by files, file = entries, source = nil | { script =, entries =, declared = }, task = entries }
 ---
 --- entries: prefix → { ttl, expires, reason, who, since, script, removed }; times are those of sets.now, of operators'
 --- entries (kept.sets) seconds since 1970. An operator's or a task's entry may be `removed = true`, which hides what
@@ -37,7 +37,7 @@ end
 --- A set to change, apart from the one in force.
 function sets.copy(set)
   set = set or new_set()
-  return { file = set.file, source = set.source, task = copy(set.task) }
+  return { declared = set.declared, file = set.file, source = set.source, task = copy(set.task) }
 end
 
 local function alive(entry, now)
@@ -148,7 +148,7 @@ function sets.after(gen, all, now)
   for name, declared in pairs(gen.sets or {}) do
     local before = all[name] or new_set()
     result[name] = {
-      file = file_layer(declared, before.file, now), task = {},
+      declared = true, file = file_layer(declared, before.file, now), task = {},
       source = kept_source(before.source, gen, declared),
     }
   end

@@ -99,7 +99,7 @@ end
 function state.resolve(gen)
   local all = sets.after(gen, in_force.sets, sets.now())
   local policies = resolve.policies(gen, function(name)
-    return all[name] or kept.sets[name] and not in_force.sets[name]      -- or an operator's own
+    return all[name] or kept.sets[name] and not (in_force.sets[name] or NONE).declared      -- or an operator's own
   end)
   return { policies = policies, sets = all, features = resolve.features(policies) }
 end
@@ -144,7 +144,7 @@ end
 --- What operators said of sets that files had, and have no longer.
 local function drop_entries(before, now)
   for name in pairs(kept.sets) do
-    if before[name] and not now[name] then
+    if (before[name] or NONE).declared and not now[name] then
       log.warn("set %s is gone, and with it what operators added and removed", name)
       kept.sets[name] = nil
     end
