@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /*
- * Does the verifier accept the XDP program in every specialisation? Each combination of features that
- * the controller can ask for is loaded the daemon's own way (tg_datapath_open, tg_datapath_specialise),
- * with the maps that TG_MAPS makes for them and no others. Two processes share the work. Prints what was
- * the most for the verifier; a refusal names its features and shows the end of the verifier's log. The tracing
- * program is loaded with up to two features, and with all but up to two.
+ * Does the verifier accept the programs in every specialisation? Combinations of features that the
+ * controller can ask for are loaded the daemon's own way (tg_datapath_open, tg_datapath_specialise),
+ * with the maps that TG_MAPS makes for them and no others: all of TC's; all of XDP's without those of TC that it looks
+ * at; with these, few and nearly all of its own, and some of the rest. Two processes share the work. Prints
+ * what was the most for the verifier; a refusal names its features and shows the end of the verifier's log.
+ * The tracing program is loaded with few features, and with nearly all.
  * scripts/test --kernels runs it on older kernels.
  *
  *	specialise_test             all combinations
@@ -30,6 +31,7 @@
 
 #define WORKERS	 2
 #define LOG_TAIL 1500
+#define ONE_IN	 8
 #define ENOUGH	 500000 /* instructions for the verifier: half of what it would process */
 
 static const struct {
@@ -52,11 +54,16 @@ static const struct {
 	{ TG_FEATURE_RANGES, VIPS },
 	{ TG_FEATURE_QUIC, VIPS },
 	{ TG_FEATURE_DENY_COUNT, TG_FEATURE_DENY4 | TG_FEATURE_DENY6 },
+	{ TG_FEATURE_FLOW, TG_FEATURE_POLICY },
+	{ TG_FEATURE_CONNTRACK, TG_FEATURE_POLICY },
 };
+
+/* What TC's features are to XDP. */
+#define SHARED (TG_FEATURES_XDP & TG_FEATURES_TC)
 
 struct outcome {
 	int code;	    /* 0, or the errno of the refusal */
-	__u32 instructions; /* processed by the verifier */
+	__u32 instructions; /* processed by the verifier: of XDP's main program, or, if it is more, one of TC's */
 	__u32 milliseconds;
 	struct tg_error error;
 	char log[LOG_TAIL]; /* how the verifier's log ended */
@@ -97,11 +104,46 @@ static __u32 features_of(__u32 mask)
 	return features;
 }
 
+/* So few features of XDP's alone, or all but so few. */
+static bool is_extreme(__u32 features, int few)
+{
+	int count = __builtin_popcount(features & ~TG_FEATURES_TC),
+	    all = __builtin_popcount(TG_FEATURE_ALL & ~TG_FEATURES_TC);
+
+	return count <= few || count >= all - few;
+}
+
+static void add_combination(__u32 features)
+{
+	if (is_asked_for(features))
+		shared->combinations[shared->count++] = features;
+}
+
+/* With TC's features that XDP looks at: `turn` counts the combinations that are not extreme. */
+static void add_with_shared(__u32 features, __u32 *turn)
+{
+	static const __u32 shared_features[] = { SHARED, TG_FEATURE_POLICY, TG_FEATURE_TAP };
+	const __u32 count = sizeof(shared_features) / sizeof(*shared_features);
+
+	if (is_extreme(features, 1))
+		for (__u32 i = 0; i < count; i++)
+			add_combination(features | shared_features[i]);
+	else if (++*turn % ONE_IN == 0)
+		add_combination(features | shared_features[*turn / ONE_IN % count]);
+}
+
 static void list_combinations(void)
 {
-	for (__u32 mask = 0; mask < 1u << FEATURE_COUNT; mask++)
-		if (is_asked_for(features_of(mask)))
-			shared->combinations[shared->count++] = features_of(mask);
+	__u32 turn = 0;
+
+	for (__u32 mask = 0; mask < 1u << FEATURE_COUNT; mask++) {
+		__u32 features = features_of(mask);
+
+		if (!(features & TG_FEATURES_TC) || !(features & ~TG_FEATURES_TC))
+			add_combination(features);
+		if (!(features & TG_FEATURES_TC) && is_asked_for(features))
+			add_with_shared(features, &turn);
+	}
 }
 
 static struct outcome *current; /* of this process */
@@ -166,14 +208,6 @@ static void instance_of(pid_t worker, char name[TG_NAME_SIZE])
 	snprintf(name, TG_NAME_SIZE, "specialise-%d", worker);
 }
 
-/* Few features, or all but a few. */
-static bool is_extreme(__u32 features)
-{
-	int count = __builtin_popcount(features);
-
-	return count <= 2 || count >= (int)FEATURE_COUNT - 2;
-}
-
 /* Loads the tracing program of the same features, by running it. */
 static int load_tracer(const struct tg_datapath *datapath, struct tg_error *error)
 {
@@ -184,6 +218,16 @@ static int load_tracer(const struct tg_datapath *datapath, struct tg_error *erro
 
 	tg_tracer_free(tracer);
 	return result;
+}
+
+static __u32 most_instructions(const struct tg_datapath *datapath)
+{
+	__u32 most = instructions_of(datapath->program);
+
+	for (int i = 0; i < TG_DIRECTIONS; i++)
+		if (datapath->tc[i] >= 0 && instructions_of(datapath->tc[i]) > most)
+			most = instructions_of(datapath->tc[i]);
+	return most;
 }
 
 static void load(__u32 features, struct outcome *outcome)
@@ -203,8 +247,8 @@ static void load(__u32 features, struct outcome *outcome)
 	forget_maps(datapath.dir, features);
 	outcome->code = tg_datapath_specialise(&datapath, features, &outcome->error);
 	if (!outcome->code)
-		outcome->instructions = instructions_of(datapath.program);
-	if (!outcome->code && is_extreme(features))
+		outcome->instructions = most_instructions(&datapath);
+	if (!outcome->code && is_extreme(features, 2))
 		outcome->code = load_tracer(&datapath, &outcome->error);
 	tg_datapath_close(&datapath);
 	outcome->milliseconds = now_ms() - start;
