@@ -3,9 +3,10 @@
  * Deny and allow lists: the longest prefix on any list that covers the source decides. Every packet
  * with an IP header is judged, before anything else is asked of it. Filled by core/deny*.c.
  *
- * IPv4: one load for most packets, of a bit for each /24: "nothing here". Else an exact hash is asked for the
- * host, a bucket of half a cache line. Else a byte for the /24 says "on no list", "on this one", or "look
- * closer", in the hash (after DIR-24-8, Gupta, Lin, McKeown 1998).
+ * IPv4: one load for most packets, of a bit for each /24: "nothing here". Else another such bit, "all of it is
+ * on the favourite list", and an exact hash of hosts are read at once, for what is on that list. Else a byte
+ * for the /24 says "on no list", "on this one", or "look closer", in the hash (after DIR-24-8, Gupta, Lin,
+ * McKeown 1998).
  *
  * IPv6: the same idea carried on. A word for the first 16 bits, and below it an exact hash of prefixes
  * cut up to multiples of four bits ("levels"); guards by 32, 48 and 64 bits say which levels there can
@@ -35,56 +36,109 @@ static __always_inline const struct tg_deny_state *deny_state_get(const __u32 fe
 
 /* --- IPv4 --- */
 
-/* What the bucket says of a key, 0: nothing. */
-static __always_inline __u32 deny4_in(const struct tg_deny_bucket *bucket, __u32 want)
+/* Is one of the four entries 0? */
+static __always_inline bool has_zero(__u64 bucket)
 {
-#pragma unroll
-	for (int i = 0; i < TG_DENY_BUCKET; i++) {
-		__u32 rest = *(volatile __u32 *)&bucket->entry[i] ^ want;
-
-		if (rest <= TG_DENY4_FOUND)
-			return rest;
-	}
-	return 0;
+	return (bucket - 0x0001000100010001ull) & ~bucket & 0x8000800080008000ull;
 }
 
-/* What the hash says of a key, 0: nothing. */
-static __always_inline __u32 deny4_probe(
-	const struct tg_deny_state *state, __u32 key, const __u32 kind)
+/* Which kind of entry tells the key, as they differ in this; 0: none does. Of a /28 there is one kind. */
+static __always_inline __u32 deny4_kind(__u32 differ, const __u32 level)
 {
-	__u32 hash = tg_deny4_hash(state, key), index = tg_deny4_bucket(hash);
-	__u32 want = tg_deny4_entry(hash, kind), found;
-	struct tg_deny_bucket *bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
-
-	if (!bucket)
-		return 0;
-	found = deny4_in(bucket, want);
-	if (found || likely(!bucket->entry[TG_DENY_BUCKET - 1]))
-		return found;
-	index ^= tg_deny4_move(hash);
-	bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
-	return bucket ? deny4_in(bucket, want | TG_DENY4_SECOND) : 0;
+	if (level == 28)
+		return differ ? 0 : TG_DENY4_HOST;
+	return differ <= TG_DENY4_COUNTED ? differ : 0;
 }
 
 /*
- * What the tables say of a marked address. A host is looked up before the block's byte says that there is
- * one: where it is listed, most of the time here, the byte need not be fetched.
+ * What is said of a key by this entry, 0: nothing. The entry may make room for another key in the meantime:
+ * then this key is in its second place, or gone.
  */
-static __always_inline __u32 deny4_find(const struct tg_deny_state *state, __u32 addr)
+static __always_inline __u32 deny4_said_by(
+	const __u64 *bucket, __u32 index, const __u32 n, __u32 want, const __u32 level)
 {
+	__u32 zero = 0, kind, class;
+	struct tg_deny4_said *said;
+
+	kind = deny4_kind(TG_DENY4_ENTRY(*(volatile __u64 *)bucket, n) ^ want, level);
+	if (!kind)
+		return 0;
+	said = bpf_map_lookup_elem(&deny4_said, &zero);
+	if (!said)
+		return 0;
+	index &= (1 << TG_DENY4_BUCKET_BITS) - 1; /* for the verifier, here */
+	class = TG_DENY_CLASS(*(volatile __u8 *)&said->entry[index][n]);
+	if (!deny4_kind(TG_DENY4_ENTRY(*(volatile __u64 *)bucket, n) ^ want, level))
+		return 0;
+	return class | (kind == TG_DENY4_COUNTED ? TG_DENY_COUNTED : 0);
+}
+
+/* What the bucket says of it. `full` is set if others may be in their second place because of it. */
+static __always_inline __u32 deny4_in(__u32 index, __u32 want, const __u32 level, bool *full)
+{
+	const __u64 *bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
+	__u32 found = 0;
+
+	if (!bucket)
+		return 0;
+#pragma unroll
+	for (int n = 0; n < TG_DENY4_BUCKET; n++)
+		if (!found)
+			found = deny4_said_by(bucket, index, n, want, level);
+	*full = TG_DENY4_ENTRY(*(volatile __u64 *)bucket, TG_DENY4_BUCKET - 1);
+	return found;
+}
+
+/* What the hash says of an address, or of its first 28 bits; 0: nothing. */
+static __always_inline __u32 deny4_probe(
+	const struct tg_deny_state *state, __u32 key, const __u32 level)
+{
+	__u32 hash = tg_deny4_hash(state, key, level), index = tg_deny4_bucket(hash, level);
+	__u32 want = tg_deny4_entry(hash, level), found;
+	bool full = false;
+
+	found = deny4_in(index, want, level, &full);
+	if (found || !full)
+		return found;
+	return deny4_in(index ^ tg_deny4_move(want), want | TG_DENY4_SECOND, level, &full);
+}
+
+/* The whole search, for what is not told at once. */
+__noinline __u32 deny4_closer(__u32 addr)
+{
+	const struct tg_deny_state *state = deny_state_get(TG_FEATURE_DENY4);
 	__u32 part = addr >> 28, found, block;
 	struct tg_deny4_part *blocks;
 
-	found = deny4_probe(state, addr, 0);
-	if (found)
-		return found;
+	if (!state)
+		return 0;
 	blocks = bpf_map_lookup_elem(&deny4_blocks, &part);
 	if (!blocks)
 		return 0;
 	block = *(volatile __u8 *)&blocks->block[addr >> 8 & (TG_DENY4_PART - 1)];
-	if (block & TG_DENY4_CLOSER28)
-		found = deny4_probe(state, addr >> 4, TG_DENY4_KIND28);
+	found = deny4_probe(state, addr, 32);
+	if (!found && block & TG_DENY4_CLOSER28)
+		found = deny4_probe(state, addr >> 4, 28);
 	return found ? found : TG_DENY_CLASS(block);
+}
+
+/*
+ * What the tables say of a marked address. Both loads are far from any cache, if the list is long: neither
+ * waits for the other, and none for a guess at a branch.
+ */
+static __always_inline __u32 deny4_find(const struct tg_deny_state *state, __u32 addr)
+{
+	__u32 hash = tg_deny4_hash(state, addr, 32), index = tg_deny4_bucket(hash, 32), zero = 0;
+	__u64 want = tg_deny4_entry(hash, 32) | TG_DENY4_FAVOURITE, plain;
+	const __u64 *bucket = bpf_map_lookup_elem(&deny4_buckets, &index);
+	struct tg_deny4_marks *marks = bpf_map_lookup_elem(&deny4_plain, &zero);
+
+	if (!bucket || !marks)
+		return 0;
+	plain = *(volatile __u64 *)&marks->word[addr >> 14] & TG_DENY4_MARK(addr >> 8);
+	if (likely(plain | has_zero(*(volatile __u64 *)bucket ^ want * 0x0001000100010001ull)))
+		return state->favourite;
+	return deny4_closer(addr);
 }
 
 /* May the address be on a list? */

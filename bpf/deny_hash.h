@@ -4,9 +4,9 @@
  * controller writes there, both by this file. The keys are odd random numbers of tg_deny_state: who
  * doesn't know them can't choose addresses that meet in one bucket.
  *
- * IPv4's hash is a bijection of 32 bits: 18 of its bits are the bucket, the other 14 stand in the
- * entry, so that both together are the key again. The second place is the first one moved by a
- * function of those 14 bits.
+ * IPv4's hash is a bijection of 32 bits, or of 28 for a /28: 19 of its bits are the bucket, the others
+ * stand in the entry, so that both together are the key again. The second place is the first one moved
+ * by a function of those others.
  */
 #ifndef TIDEGATE_DENY_HASH_H
 #define TIDEGATE_DENY_HASH_H
@@ -16,34 +16,36 @@
 #include "flow_hash.h"
 #include "tidegate_abi.h"
 
-#define TG_DENY4_TAG_BITS (32 - TG_DENY_BUCKET_BITS)
+#define TG_DENY4_TAG_BITS(level) ((level)-TG_DENY4_BUCKET_BITS)
 
-/* `key` is the address, or its first 28 bits, in host order. */
+/* `key` is the address, or its first 28 bits, in host order; `level` 32 or 28. */
 static inline __attribute__((always_inline)) __u32 tg_deny4_hash(
-	const struct tg_deny_state *state, __u32 key)
+	const struct tg_deny_state *state, __u32 key, const __u32 level)
 {
-	key *= (__u32)state->key[0];
+	key = key * (__u32)state->key[0] & ~0u >> (32 - level);
 	key ^= key >> 15;
-	return key * (__u32)state->key[1];
+	return key * (__u32)state->key[1] & ~0u >> (32 - level);
 }
 
-static inline __attribute__((always_inline)) __u32 tg_deny4_bucket(__u32 hash)
+static inline __attribute__((always_inline)) __u32 tg_deny4_bucket(__u32 hash, const __u32 level)
 {
-	return hash >> TG_DENY4_TAG_BITS;
+	return hash >> TG_DENY4_TAG_BITS(level);
 }
 
-/* What to change of a bucket's number for the second place; never 0. */
-static inline __attribute__((always_inline)) __u32 tg_deny4_move(__u32 hash)
+/* The entry in its first place, without its kind. */
+static inline __attribute__((always_inline)) __u32 tg_deny4_entry(__u32 hash, const __u32 level)
 {
-	__u32 tag = hash & ((1 << TG_DENY4_TAG_BITS) - 1);
+	__u32 tag = hash & ((1u << TG_DENY4_TAG_BITS(level)) - 1);
 
-	return (tag * 0x9e3779b1u) >> (32 - TG_DENY_BUCKET_BITS) | 1;
+	return TG_DENY4_TAG(tag) | (level == 28 ? TG_DENY4_TAG28 : 0);
 }
 
-/* The part of an entry in its first place that tells it from all others. */
-static inline __attribute__((always_inline)) __u32 tg_deny4_entry(__u32 hash, __u32 kind)
+/* What to change of a bucket's number for an entry's other place; never 0. */
+static inline __attribute__((always_inline)) __u32 tg_deny4_move(__u32 entry)
 {
-	return TG_DENY_VALID | kind | TG_DENY4_TAG(hash & ((1 << TG_DENY4_TAG_BITS) - 1));
+	__u32 tag = entry & (TG_DENY4_SECOND - 1) & ~3u;
+
+	return (tag * 0x9e3779b1u) >> (32 - TG_DENY4_BUCKET_BITS) | 1;
 }
 
 /*

@@ -74,7 +74,9 @@ TG_MAP(quic_servers, HASH, 2 * TG_MAX_BACKENDS, struct tg_quic_server_key, __u32
 TG_MAP(deny_state, ARRAY, 1, __u32, struct tg_deny_state, TG_MAPPED);
 TG_MAP(deny4_marks, ARRAY, 1, __u32, struct tg_deny4_marks, TG_MAPPED);
 TG_MAP(deny4_blocks, ARRAY, 16, __u32, struct tg_deny4_part, TG_MAPPED);
-TG_MAP(deny4_buckets, ARRAY, 1 << TG_DENY_BUCKET_BITS, __u32, struct tg_deny_bucket, TG_MAPPED);
+TG_MAP(deny4_plain, ARRAY, 1, __u32, struct tg_deny4_marks, TG_MAPPED);
+TG_MAP(deny4_buckets, ARRAY, 1 << TG_DENY4_BUCKET_BITS, __u32, __u64, TG_MAPPED);
+TG_MAP(deny4_said, ARRAY, 1, __u32, struct tg_deny4_said, TG_MAPPED);
 TG_MAP(deny6_top, ARRAY, 1, __u32, struct tg_deny6_top, TG_MAPPED);
 TG_MAP(deny6_guard32, ARRAY, 1, __u32, struct tg_deny6_guard32, TG_MAPPED);
 TG_MAP(deny6_guard48, ARRAY, 1, __u32, struct tg_deny6_guard48, TG_MAPPED);

@@ -21,7 +21,7 @@
 #include "trace_abi.h"
 #include "track_abi.h"
 
-#define TG_ABI_VERSION 4
+#define TG_ABI_VERSION 5
 
 /*
  * What a program can be specialised for: X(SYMBOL, "name", bit). A map is made when one of the
@@ -301,9 +301,11 @@ struct tg_range_table {
 struct tg_deny_state {
 	__u64 allow;  /* bit 1 << class: it allows */
 	__u64 key[4]; /* of the hashes: odd, drawn once an instance; 0: not drawn yet */
+	__u32 favourite; /* the class that IPv4's tables tell at once; 0: none */
+	__u32 pad;
 };
 
-/* A bucket of an exact hash; of either family 2^18 of them. Filled from the front; see TG_DENY_GONE. */
+/* A bucket of IPv6's hash: 2^18 of them. Filled from the front; see TG_DENY_GONE. */
 #define TG_DENY_BUCKET	    8
 #define TG_DENY_BUCKET_BITS 18
 struct tg_deny_bucket {
@@ -321,8 +323,12 @@ struct tg_deny_bucket {
  * IPv4: array `deny4_marks`, a bit a /24: its byte is not 0. Small enough for a processor's own cache, as
  * `deny4_blocks` is not: a byte a /24 in 16 parts of 1 MiB: the class of the longest prefix up to
  * /24, and whether there are longer ones, which are in `deny4_buckets`, cut up into /28s and /32s. An
- * entry there {valid, kind, place, tag:14 | counted:1, length:2, class:6} holds what is left of a key
- * when its bucket is known (bpf/deny_hash.h), so it is exact.
+ * entry there {second place:1, tag:13, kind:2} holds what is left of a key when its bucket is known
+ * (bpf/deny_hash.h), so it is exact; a byte in `deny4_said`, for each entry, has {length:2, class:6}.
+ *
+ * What a long list denies should be known by reading little, as little of it is in a cache. So one class,
+ * the favourite, that of most prefixes, is told without those bytes: by an entry's kind, and for whole /24s
+ * by `deny4_plain`, a bit a /24: its byte is the favourite, and nothing else.
  */
 #define TG_DENY4_CLOSER28 0x80 /* 25 … 28 bits */
 #define TG_DENY4_CLOSER32 0x40 /* 29 … 32 bits */
@@ -335,11 +341,21 @@ struct tg_deny4_part {
 	__u8 block[TG_DENY4_PART];
 };
 
-#define TG_DENY4_KIND28		(1u << 30)
-#define TG_DENY4_SECOND		(1u << 29) /* the bucket is the key's second place */
-#define TG_DENY4_TAG(tag)	((tag) << 15)
-#define TG_DENY4_FOUND		0x7fff /* mask of what an entry says */
-#define TG_DENY4_LENGTH(length) (((length) & 3) << 6)
+/* A bucket: entry n in the n-th 16 bits. Filled from the front, as IPv6's. */
+#define TG_DENY4_BUCKET	     4
+#define TG_DENY4_BUCKET_BITS 19
+#define TG_DENY4_ENTRY(bucket, n) ((bucket) >> 16 * (n) & 0xffff)
+
+#define TG_DENY4_GONE	 (1u << 2)  /* removed; 0: never used */
+#define TG_DENY4_TAG28	 (1u << 14) /* of a /28, whose tag has 9 bits and whose kind is 0 */
+#define TG_DENY4_SECOND	 (1u << 15) /* the bucket is the key's second place */
+#define TG_DENY4_TAG(tag) ((tag) << 2)
+enum tg_deny4_kind { TG_DENY4_28, TG_DENY4_FAVOURITE, TG_DENY4_HOST, TG_DENY4_COUNTED };
+
+#define TG_DENY4_LENGTH(length) (((length) & 3) << 6) /* what is said of an entry, beside TG_DENY_CLASS */
+struct tg_deny4_said {
+	__u8 entry[1 << TG_DENY4_BUCKET_BITS][TG_DENY4_BUCKET];
+};
 
 /*
  * IPv6: array `deny6_top`, a word for the first 16 bits: the class of the longest prefix up to /16, and
@@ -544,7 +560,7 @@ static_assert(sizeof(struct tg_endpoint) == 64, "abi");
 static_assert(sizeof(struct tg_quic_server_key) == 12, "abi");
 static_assert(sizeof(struct tg_range_table) ==
 		      24 + 2 * 8 * (TG_RANGE_WINDOWS + TG_MAX_RANGES), "abi");
-static_assert(sizeof(struct tg_deny_state) == 40, "abi");
+static_assert(sizeof(struct tg_deny_state) == 48, "abi");
 static_assert(sizeof(struct tg_deny_bucket) == 32, "abi");
 static_assert(sizeof(struct tg_deny4_records) == 24, "abi");
 static_assert(sizeof(struct tg_deny6_records) == 72, "abi");

@@ -24,7 +24,9 @@ static const struct {
 	{ TG_MAP_DENY_CLASSES, 2, (TG_DENY_CLASSES + 1) * sizeof(struct tg_deny_class) },
 	{ TG_MAP_DENY4_MARKS, 0, sizeof(struct tg_deny4_marks) },
 	{ TG_MAP_DENY4_BLOCKS, 0, 16 * sizeof(struct tg_deny4_part) },
-	{ TG_MAP_DENY4_BUCKETS, 0, sizeof(struct tg_deny_bucket) << TG_DENY_BUCKET_BITS },
+	{ TG_MAP_DENY4_PLAIN, 0, sizeof(struct tg_deny4_marks) },
+	{ TG_MAP_DENY4_BUCKETS, 0, sizeof(__u64) << TG_DENY4_BUCKET_BITS },
+	{ TG_MAP_DENY4_SAID, 0, sizeof(struct tg_deny4_said) },
 	{ TG_MAP_DENY4_RECORDS, 0,
 		TG_DENY4_MAX / TG_DENY_RECORDS * sizeof(struct tg_deny4_records) },
 	{ TG_MAP_DENY6_TOP, 1, sizeof(struct tg_deny6_top) },
@@ -151,7 +153,9 @@ static int open4(struct tg_deny *deny)
 	struct tg_deny4_maps maps = {
 		.marks = deny->memory[TG_MAP_DENY4_MARKS],
 		.blocks = deny->memory[TG_MAP_DENY4_BLOCKS],
+		.plain = deny->memory[TG_MAP_DENY4_PLAIN],
 		.buckets = deny->memory[TG_MAP_DENY4_BUCKETS],
+		.said = deny->memory[TG_MAP_DENY4_SAID],
 		.records = deny->memory[TG_MAP_DENY4_RECORDS],
 	};
 

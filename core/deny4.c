@@ -11,6 +11,7 @@
 #define BLOCKS	    (1u << 24)
 #define CLOSER	    (TG_DENY4_CLOSER28 | TG_DENY4_CLOSER32)
 #define STALE_LEAST 4096
+#define RIVAL_LEAST 1000
 
 static uint32_t addr_of(const struct tg_deny_key *key)
 {
@@ -28,126 +29,186 @@ static uint8_t closer_of(int length)
 	return length <= 28 ? TG_DENY4_CLOSER28 : TG_DENY4_CLOSER32;
 }
 
-/* Writes the byte of a /24, and then its mark: a lookup that sees the mark sees what it leads to. */
+static void store_bit(struct tg_deny4_marks *bits, uint32_t block, bool value)
+{
+	uint64_t mark = TG_DENY4_MARK(block), *word = (uint64_t *)&bits->word[block / 64];
+
+	if (!(*word & mark) == value)
+		__atomic_store_n(word, *word ^ mark, __ATOMIC_RELEASE);
+}
+
+/* Writes the byte of a /24, and then its marks: a lookup that sees a mark sees what it leads to. */
 static void store_block(struct tg_deny4 *tables, uint32_t block, uint8_t value)
 {
-	uint64_t mark = TG_DENY4_MARK(block), *word;
-
 	if (tables->blocks[block] != value)
 		__atomic_store_n(&tables->blocks[block], value, __ATOMIC_RELEASE);
 	if (!tables->marks)
 		return;
-	word = (uint64_t *)&tables->marks->word[block / 64];
-	if (!(*word & mark) != !value)
-		__atomic_store_n(word, *word ^ mark, __ATOMIC_RELEASE);
+	store_bit(tables->marks, block, value);
+	store_bit(tables->plain, block, value && value == tables->state->favourite);
 }
 
-/* --- entries of the hash --- */
+/* --- entries of the hash, by number: those of bucket n are 4 n … 4 n + 3 --- */
 
-/* What an entry says of a record. */
-static uint32_t said_by(const struct tg_deny_store *store, uint32_t record)
+#define NO_ENTRY UINT32_MAX
+#define MOVES	 2 /* entries that are moved, at most, to make room for one */
+
+/* What is to stand in an entry: its kind, and what is said of it. */
+struct tells {
+	uint8_t kind, said;
+};
+
+static struct tells told_by(const struct tg_deny4 *tables, uint32_t record, int level)
 {
-	uint16_t what = tg_deny_store_what(store, record);
+	uint16_t what = tg_deny_store_what(&tables->store, record);
+	int class = TG_DENY_CLASS(what);
+	struct tells tells = { .said = class | TG_DENY4_LENGTH(TG_DENY_WHAT_LENGTH(what)) };
 
-	return TG_DENY_CLASS(what) | TG_DENY4_LENGTH(TG_DENY_WHAT_LENGTH(what)) |
-	       (TG_DENY_WHAT_COUNTED(what) ? TG_DENY_COUNTED : 0);
+	if (level == 28)
+		tells.kind = TG_DENY4_28;
+	else if (TG_DENY_WHAT_COUNTED(what))
+		tells.kind = TG_DENY4_COUNTED;
+	else
+		tells.kind =
+			class == (int)tables->state->favourite ? TG_DENY4_FAVOURITE : TG_DENY4_HOST;
+	return tells;
 }
 
 /* The length of the prefix that an entry of this level stands for. */
-static int length_in(uint32_t entry, int level)
+static int length_in(uint8_t said, int level)
 {
-	int low = entry >> 6 & 3;
+	int low = said >> 6;
 
 	return low ? level - 4 + low : level;
 }
 
+static uint32_t entry_at(const struct tg_deny4 *tables, uint32_t at)
+{
+	return TG_DENY4_ENTRY(tables->buckets[at / TG_DENY4_BUCKET], at % TG_DENY4_BUCKET);
+}
+
+static void store_entry(struct tg_deny4 *tables, uint32_t at, uint32_t entry)
+{
+	uint64_t *bucket = &tables->buckets[at / TG_DENY4_BUCKET];
+	uint64_t changed = (uint64_t)(entry_at(tables, at) ^ entry) << 16 * (at % TG_DENY4_BUCKET);
+
+	__atomic_store_n(bucket, *bucket ^ changed, __ATOMIC_RELEASE);
+}
+
+/* Another key's entry: a lookup that read what is said of it asks again whose it is. */
+static void replace_entry(struct tg_deny4 *tables, uint32_t at, uint32_t entry, uint8_t said)
+{
+	if (entry_at(tables, at))
+		store_entry(tables, at, TG_DENY4_GONE);
+	__atomic_store_n(&tables->said[at], said, __ATOMIC_RELEASE);
+	store_entry(tables, at, entry);
+}
+
+/* The same key's entry: what is said is there before a kind that asks for it, and until it doesn't. */
+static void change_entry(struct tg_deny4 *tables, uint32_t at, struct tells tells)
+{
+	uint32_t entry = (entry_at(tables, at) & ~3u) | tells.kind;
+
+	if (tells.kind == TG_DENY4_FAVOURITE)
+		store_entry(tables, at, entry);
+	__atomic_store_n(&tables->said[at], tells.said, __ATOMIC_RELEASE);
+	store_entry(tables, at, entry);
+}
+
 struct place {
-	struct tg_deny_bucket *bucket[2];
-	uint32_t entry[2]; /* in each of them, what tells it from others */
+	uint32_t bucket[2];
+	uint32_t entry[2]; /* in each of them, without the kind */
 };
 
 static struct place place_of(const struct tg_deny4 *tables, uint32_t addr, int level)
 {
-	uint32_t hash = tg_deny4_hash(tables->state, level == 28 ? addr >> 4 : addr);
-	uint32_t entry = tg_deny4_entry(hash, level == 28 ? TG_DENY4_KIND28 : 0);
-	uint32_t bucket = tg_deny4_bucket(hash);
+	uint32_t hash = tg_deny4_hash(tables->state, level == 28 ? addr >> 4 : addr, level);
+	uint32_t entry = tg_deny4_entry(hash, level), bucket = tg_deny4_bucket(hash, level);
 
 	return (struct place){
-		{ &tables->buckets[bucket], &tables->buckets[bucket ^ tg_deny4_move(hash)] },
+		{ bucket, bucket ^ tg_deny4_move(entry) },
 		{ entry, entry | TG_DENY4_SECOND },
 	};
 }
 
-static uint32_t *find_entry(const struct place *place)
+static uint32_t find_entry(const struct tg_deny4 *tables, const struct place *place, int level)
 {
+	uint32_t kinds = level == 28 ? 1 : 3, least = level == 28 ? 0 : TG_DENY4_FAVOURITE;
+
 	for (int second = 0; second < 2; second++)
-		for (int i = 0; i < TG_DENY_BUCKET; i++)
-			if ((place->bucket[second]->entry[i] ^ place->entry[second]) <=
-				TG_DENY4_FOUND)
-				return &place->bucket[second]->entry[i];
-	return NULL;
+		for (int i = 0; i < TG_DENY4_BUCKET; i++) {
+			uint32_t at = place->bucket[second] * TG_DENY4_BUCKET + i;
+
+			if ((entry_at(tables, at) ^ place->entry[second]) - least < kinds)
+				return at;
+		}
+	return NO_ENTRY;
 }
 
-static uint32_t *free_entry(struct tg_deny_bucket *bucket)
+static uint32_t free_entry(const struct tg_deny4 *tables, uint32_t bucket)
 {
-	for (int i = 0; i < TG_DENY_BUCKET; i++)
-		if (!(bucket->entry[i] & TG_DENY_VALID))
-			return &bucket->entry[i];
-	return NULL;
+	for (int i = 0; i < TG_DENY4_BUCKET; i++) {
+		uint32_t at = bucket * TG_DENY4_BUCKET + i, entry = entry_at(tables, at);
+
+		if (!entry || entry == TG_DENY4_GONE)
+			return at;
+	}
+	return NO_ENTRY;
 }
 
 /*
  * An entry of a full bucket that stands in its second place, too, from now on: it may be overwritten.
  * Never the other way round: lookups ask the first place first, and could miss what moved behind them.
  */
-static uint32_t *spare_entry(const struct tg_deny4 *tables, struct tg_deny_bucket *bucket)
+static uint32_t spare_entry(struct tg_deny4 *tables, uint32_t bucket, int moves)
 {
-	uint32_t index = bucket - tables->buckets;
-
-	for (int i = 0; i < TG_DENY_BUCKET; i++) {
-		uint32_t entry = bucket->entry[i], *to;
+	for (int i = 0; moves && i < TG_DENY4_BUCKET; i++) {
+		uint32_t at = bucket * TG_DENY4_BUCKET + i, entry = entry_at(tables, at), other, to;
 
 		if (entry & TG_DENY4_SECOND)
 			continue;
-		to = free_entry(&tables->buckets[index ^ tg_deny4_move(entry / TG_DENY4_TAG(1))]);
-		if (!to)
+		other = bucket ^ tg_deny4_move(entry);
+		to = free_entry(tables, other);
+		if (to == NO_ENTRY)
+			to = spare_entry(tables, other, moves - 1);
+		if (to == NO_ENTRY)
 			continue;
-		__atomic_store_n(to, entry | TG_DENY4_SECOND, __ATOMIC_RELEASE);
-		return &bucket->entry[i];
+		replace_entry(tables, to, entry | TG_DENY4_SECOND, tables->said[at]);
+		return at;
 	}
-	return NULL;
+	return NO_ENTRY;
 }
 
 /* Room for an entry: in the second bucket only when the first is full, which is what lookups go by. */
-static uint32_t *new_entry(const struct tg_deny4 *tables, const struct place *place, int *second)
+static uint32_t new_entry(struct tg_deny4 *tables, const struct place *place, int *second)
 {
-	uint32_t *entry = NULL;
+	uint32_t at = NO_ENTRY;
 
-	for (int i = 0; !entry && i < 4; i++) {
+	for (int i = 0; at == NO_ENTRY && i < 2 * (MOVES + 1); i++) {
 		*second = i & 1;
-		entry = i < 2 ? free_entry(place->bucket[i & 1])
-			      : spare_entry(tables, place->bucket[i & 1]);
+		at = i < 2 ? free_entry(tables, place->bucket[i & 1])
+			   : spare_entry(tables, place->bucket[i & 1], i / 2);
 	}
-	return entry;
+	return at;
 }
 
-/* Sets the entry of one /28 or /32, unless a longer prefix has it. -ENOSPC: both its buckets are full. */
-static int set_entry(struct tg_deny4 *tables, uint32_t addr, int level, int length, uint32_t said)
+/* Sets the entry of one /28 or /32, unless a longer prefix has it. -ENOSPC: no room can be made for it. */
+static int set_entry(
+	struct tg_deny4 *tables, uint32_t addr, int level, int length, struct tells tells)
 {
 	struct place place = place_of(tables, addr, level);
-	uint32_t *entry = find_entry(&place);
+	uint32_t at = find_entry(tables, &place, level);
 	int second;
 
-	if (entry) {
-		if (length_in(*entry, level) <= length)
-			__atomic_store_n(
-				entry, (*entry & ~TG_DENY4_FOUND) | said, __ATOMIC_RELEASE);
+	if (at != NO_ENTRY) {
+		if (length_in(tables->said[at], level) <= length)
+			change_entry(tables, at, tells);
 		return 0;
 	}
-	entry = new_entry(tables, &place, &second);
-	if (!entry)
+	at = new_entry(tables, &place, &second);
+	if (at == NO_ENTRY)
 		return -ENOSPC;
-	__atomic_store_n(entry, place.entry[second] | said, __ATOMIC_RELEASE);
+	replace_entry(tables, at, place.entry[second] | tells.kind, tells.said);
 	return 0;
 }
 
@@ -156,17 +217,16 @@ static void leave_entry(struct tg_deny4 *tables, uint32_t addr, int level, int l
 {
 	struct place place = place_of(tables, addr, level);
 	struct tg_deny_key key = tg_deny_cut((uint64_t)addr << 32, 0, level);
-	uint32_t *entry = find_entry(&place), cover;
+	uint32_t at = find_entry(tables, &place, level), cover;
 
-	if (!entry || length_in(*entry, level) != length)
+	if (at == NO_ENTRY || length_in(tables->said[at], level) != length)
 		return;
 	cover = tg_deny_store_cover(&tables->store, &key, length - 1, level - 3, ~0ull);
 	if (cover == TG_NO_RECORD) {
-		__atomic_store_n(entry, TG_DENY_GONE, __ATOMIC_RELEASE);
+		store_entry(tables, at, TG_DENY4_GONE);
 		tables->stale++;
 	} else {
-		__atomic_store_n(entry, (*entry & ~TG_DENY4_FOUND) | said_by(&tables->store, cover),
-			__ATOMIC_RELEASE);
+		change_entry(tables, at, told_by(tables, cover, level));
 	}
 }
 
@@ -181,10 +241,11 @@ static void leave_entries(struct tg_deny4 *tables, const struct tg_deny_key *key
 static int set_entries(struct tg_deny4 *tables, const struct tg_deny_key *key, uint32_t record)
 {
 	int level = level_of(key->length);
-	uint32_t said = said_by(&tables->store, record), addr = addr_of(key);
+	struct tells tells = told_by(tables, record, level);
+	uint32_t addr = addr_of(key);
 
 	for (uint32_t i = 0; i < 1u << (level - key->length); i++)
-		if (set_entry(tables, addr + (i << (32 - level)), level, key->length, said))
+		if (set_entry(tables, addr + (i << (32 - level)), level, key->length, tells))
 			return -ENOSPC; /* the caller takes the record away and applies again */
 	store_block(tables, addr >> 8, tables->blocks[addr >> 8] | closer_of(key->length));
 	return 0;
@@ -238,13 +299,14 @@ void tg_deny4_expect(const struct tg_deny4 *tables, const struct tg_deny_key *ke
 
 	tg_deny_store_expect(&tables->store, key);
 	__builtin_prefetch(&tables->marks->word[addr_of(key) >> 14]);
+	__builtin_prefetch(&tables->plain->word[addr_of(key) >> 14]);
 	__builtin_prefetch(&tables->blocks[addr_of(key) >> 8]);
 	__builtin_prefetch(&tables->depth[addr_of(key) >> 8]);
 	if (key->length <= 24)
 		return;
 	place = place_of(tables, addr_of(key), level_of(key->length));
-	__builtin_prefetch(place.bucket[0]);
-	__builtin_prefetch(place.bucket[1]);
+	__builtin_prefetch(&tables->buckets[place.bucket[0]]);
+	__builtin_prefetch(&tables->said[place.bucket[0] * TG_DENY4_BUCKET]);
 }
 
 /* --- flags made from the prefixes --- */
@@ -284,6 +346,54 @@ void tg_deny4_tidy(struct tg_deny4 *tables)
 {
 	if (tables->stale > STALE_LEAST && tables->stale > tables->store.live / 8)
 		write_flags(tables);
+}
+
+/* --- the favourite --- */
+
+void tg_deny4_prefer(struct tg_deny4 *tables, int class)
+{
+	if (!tables->state->favourite)
+		__atomic_store_n(&tables->state->favourite, class, __ATOMIC_RELEASE);
+}
+
+/* It costs a walk over all tables: not for a little more, nor for a few. */
+int tg_deny4_rival(const struct tg_deny4 *tables)
+{
+	const size_t *by_class = tables->store.by_class;
+	int favourite = tables->state->favourite, best = favourite;
+
+	for (int class = 1; class <= TG_DENY_CLASSES; class ++)
+		if (by_class[class] > by_class[best])
+			best = class;
+	return by_class[best] > 2 * by_class[favourite] + RIVAL_LEAST ? best : 0;
+}
+
+/* Hosts of one kind become of another, those of a class alone (0: of all). */
+static void change_kinds(struct tg_deny4 *tables, uint32_t from, uint32_t to, int class)
+{
+	for (uint32_t at = 0; at < TG_DENY4_BUCKET << TG_DENY4_BUCKET_BITS; at++) {
+		uint32_t entry = entry_at(tables, at);
+
+		if ((entry & 3) == from && (!class || TG_DENY_CLASS(tables->said[at]) == class))
+			store_entry(tables, at, entry ^ from ^ to);
+	}
+}
+
+void tg_deny4_unseat(struct tg_deny4 *tables)
+{
+	for (uint32_t i = 0; i < BLOCKS / 64; i++)
+		if (tables->plain->word[i])
+			__atomic_store_n(&tables->plain->word[i], 0, __ATOMIC_RELEASE);
+	change_kinds(tables, TG_DENY4_FAVOURITE, TG_DENY4_HOST, 0);
+}
+
+void tg_deny4_seat(struct tg_deny4 *tables, int class)
+{
+	__atomic_store_n(&tables->state->favourite, class, __ATOMIC_RELEASE);
+	change_kinds(tables, TG_DENY4_HOST, TG_DENY4_FAVOURITE, class);
+	for (uint32_t i = 0; i < BLOCKS; i++)
+		if (tables->blocks[i] == class)
+			store_bit(tables->plain, i, true);
 }
 
 /* --- adoption --- */
@@ -330,14 +440,16 @@ static void mend_entries(struct tg_deny4 *tables)
 	write_flags(tables);
 }
 
-int tg_deny4_open(struct tg_deny4 *tables, const struct tg_deny4_maps *maps,
-	const struct tg_deny_state *state)
+int tg_deny4_open(
+	struct tg_deny4 *tables, const struct tg_deny4_maps *maps, struct tg_deny_state *state)
 {
 	int result = tg_deny_store_open(&tables->store, false, maps->records, state->allow);
 
 	tables->marks = maps->marks;
+	tables->plain = maps->plain;
 	tables->blocks = maps->blocks;
 	tables->buckets = maps->buckets;
+	tables->said = maps->said;
 	tables->state = state;
 	tables->stale = 0;
 	/* Pages that no prefix needs are never touched. */

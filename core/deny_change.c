@@ -248,6 +248,8 @@ static int add_all(struct change *change, const struct tg_deny_prefix *prefixes,
 	if (result)
 		return result;
 	make_room(change->deny, count);
+	if (change->deny->open[0])
+		tg_deny4_prefer(&change->deny->four, change->class);
 	while (!result && i < count) {
 		tg_deny_lock(change->deny);
 		for (size_t end = i + SLICE; !result && i < count && i < end; i++) {
@@ -321,6 +323,18 @@ static void finish(struct change *change, struct tg_deny_change *out)
 		*out = change->done;
 }
 
+/* Only the tables that packets are looked up in change, which nobody else does: the lock need not be held. */
+static void choose_favourite(struct tg_deny *deny)
+{
+	int class = deny->open[0] ? tg_deny4_rival(&deny->four) : 0;
+
+	if (!class)
+		return;
+	tg_deny4_unseat(&deny->four);
+	tg_grace();
+	tg_deny4_seat(&deny->four, class);
+}
+
 static int run(struct change *change, const struct tg_deny_prefix *prefixes, size_t count,
 	bool replace, struct tg_deny_change *out)
 {
@@ -342,6 +356,7 @@ static int run(struct change *change, const struct tg_deny_prefix *prefixes, siz
 		tidy(deny);
 		tg_deny_unlock(deny);
 	}
+	choose_favourite(deny);
 	pthread_mutex_unlock(&deny->writer);
 	finish(change, out);
 	return result;

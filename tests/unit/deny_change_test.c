@@ -90,6 +90,72 @@ static void what_is_denied_before_and_after_is_denied_throughout(void)
 	no_packet_passes("2001:db8::7/128", turns6, 6);
 }
 
+/* --- the favourite --- */
+
+static uint32_t favourite(void)
+{
+	struct tg_deny_state state = { 0 };
+	__u32 zero = 0;
+
+	CHECK_INT(0, bpf_map_lookup_elem(dp.maps[TG_MAP_DENY_STATE], &zero, &state));
+	return state.favourite;
+}
+
+/* Hosts and /24s by turns; `nth` tells lists apart. */
+static size_t fill(struct tg_deny_prefix *prefixes, size_t count, uint32_t nth)
+{
+	for (uint32_t i = 0; i < count; i++)
+		prefixes[i] = (struct tg_deny_prefix){ .addr = { htonl((40 + nth) << 24 | i << 8) },
+			.length = i % 2 ? 32 : 24 };
+	return count;
+}
+
+static void takes_over(int list, size_t count)
+{
+	struct tg_deny_prefix *prefixes = calloc(count, sizeof(*prefixes));
+	struct tg_error error = { "" };
+
+	fill(prefixes, count, list);
+	CHECK_INT(0, tg_deny_add(deny, classes[list], prefixes, count, NULL, &error));
+	CHECK_INT(classes[list], favourite());
+	for (size_t i = 0; i < count; i += 53) {
+		__u64 before = class_packets(classes[list]);
+
+		CHECK_INT(lists[list].verdict == TG_DENY_DENY ? XDP_DROP : XDP_PASS,
+			send_packets(prefixes[i].addr, false, 1));
+		CHECK_INT(before + 1, class_packets(classes[list]));
+	}
+	free(prefixes);
+}
+
+/* Whose addresses are told at once must not matter: neither for what is said of them, nor amid the change. */
+static void a_longer_list_becomes_the_favourite(void)
+{
+	struct traffic traffic[2] = { { .from = "192.0.2.7/32" }, { .from = "198.51.100.9/32" } };
+	pthread_t thread[2];
+	__u64 before;
+
+	clear_all();
+	add(0, "192.0.2.7/32");
+	add(0, "198.51.100.0/24");
+	before = class_packets(classes[0]);
+	traffic_ends = false;
+	for (int i = 0; i < 2; i++)
+		pthread_create(&thread[i], NULL, send_traffic, &traffic[i]);
+	while (!traffic[0].sent || !traffic[1].sent)
+		sched_yield();
+	takes_over(1, 4000);
+	takes_over(2, 16000);
+	takes_over(3, 64000);
+	traffic_ends = true;
+	for (int i = 0; i < 2; i++)
+		pthread_join(thread[i], NULL);
+	CHECK_INT(traffic[0].sent + traffic[1].sent, class_packets(classes[0]) - before);
+	clear_all();
+	takes_over(0, 2000);
+	clear_all();
+}
+
 /* --- a daemon that dies --- */
 
 static void change_until_killed(int ready)
@@ -211,6 +277,7 @@ static void the_hashes_can_be_filled(void)
 static void all(void)
 {
 	RUN(what_is_denied_before_and_after_is_denied_throughout);
+	RUN(a_longer_list_becomes_the_favourite);
 	RUN(a_daemon_killed_amid_a_change_leaves_whole_prefixes);
 	RUN(the_hashes_can_be_filled);
 	RUN(refusals_change_nothing);
