@@ -35,6 +35,7 @@ int tg_client_open(struct tg_client *client, const struct tg_instance *instance,
 
 	memset(client, 0, sizeof(*client));
 	client->instance = instance;
+	client->descriptor = -1;
 	strncpy(address.sun_path, instance->socket, sizeof(address.sun_path) - 1);
 	client->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 	if (client->fd < 0)
@@ -77,7 +78,8 @@ static int send_request(struct tg_client *client, int argc, char *const argv[])
 
 	if (!payload)
 		return -ENOMEM;
-	err = tg_frame_send(client->fd, TG_FRAME_REQUEST, payload, size);
+	err = tg_frame_send_with(client->fd, TG_FRAME_REQUEST, payload, size, client->descriptor);
+	client->descriptor = -1;
 	free(payload);
 	return err;
 }

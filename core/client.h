@@ -19,6 +19,7 @@
 struct tg_client {
 	int fd;
 	const struct tg_instance *instance;
+	int descriptor; /* goes with the next request; -1: none */
 	struct tg_frame_reader reader;
 };
 

@@ -9,7 +9,7 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-#define READ_ROOM 65536	/* bytes offered to each read() */
+#define READ_ROOM 65536 /* bytes offered to each read() */
 
 static int send_all(int fd, const void *data, size_t size)
 {
@@ -28,7 +28,33 @@ static int send_all(int fd, const void *data, size_t size)
 	return 0;
 }
 
-int tg_frame_send(int fd, enum tg_frame_type type, const void *data, size_t size)
+/* Bytes, at least one, with a descriptor beside the first. */
+static int send_descriptor(int fd, const void *data, size_t size, int descriptor)
+{
+	union {
+		struct cmsghdr header;
+		char room[CMSG_SPACE(sizeof(int))];
+	} control = { 0 };
+	struct iovec vector = { (void *)data, size };
+	struct msghdr message = { .msg_iov = &vector,
+		.msg_iovlen = 1,
+		.msg_control = &control,
+		.msg_controllen = sizeof(control) };
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	ssize_t n;
+
+	header->cmsg_level = SOL_SOCKET;
+	header->cmsg_type = SCM_RIGHTS;
+	header->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(header), &descriptor, sizeof(int));
+	do
+		n = sendmsg(fd, &message, MSG_NOSIGNAL);
+	while (n < 0 && errno == EINTR);
+	return n < 0 ? -errno : send_all(fd, (const char *)data + n, size - n);
+}
+
+int tg_frame_send_with(
+	int fd, enum tg_frame_type type, const void *data, size_t size, int descriptor)
 {
 	uint8_t header[TG_FRAME_HEADER];
 	uint32_t length = htonl(size);
@@ -38,8 +64,14 @@ int tg_frame_send(int fd, enum tg_frame_type type, const void *data, size_t size
 		return -EMSGSIZE;
 	memcpy(header, &length, sizeof(length));
 	header[4] = type;
-	err = send_all(fd, header, sizeof(header));
+	err = descriptor < 0 ? send_all(fd, header, sizeof(header))
+			     : send_descriptor(fd, header, sizeof(header), descriptor);
 	return err ? err : send_all(fd, data, size);
+}
+
+int tg_frame_send(int fd, enum tg_frame_type type, const void *data, size_t size)
+{
+	return tg_frame_send_with(fd, type, data, size, -1);
 }
 
 /* Room for READ_ROOM more bytes behind `end`: moves what is left to the front, then grows. */

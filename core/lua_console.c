@@ -1,8 +1,11 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 /* tidegate.core.console: what lua/tidegate/console.lua needs beyond libuv's pipes. For the library only. */
+#include <errno.h>
+#include <fcntl.h>
 #include <lauxlib.h>
 #include <lua.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "console.h"
 #include "refuse.h"
@@ -47,7 +50,32 @@ static int l_peer(lua_State *L)
 	return 1;
 }
 
+/* keep(descriptor) → another one of the same file, which the caller closes, or nil, message, code */
+static int l_keep(lua_State *L)
+{
+	int fd = fcntl(luaL_checkinteger(L, 1), F_DUPFD_CLOEXEC, 3);
+	struct tg_error error;
+
+	if (fd < 0) {
+		int code = -errno;
+
+		tg_fail(&error, code, "descriptor: %s", strerror(-code));
+		return tg_lua_refuse(L, code, &error);
+	}
+	lua_pushinteger(L, fd);
+	return 1;
+}
+
+/* close(descriptor): one that keep returned */
+static int l_close(lua_State *L)
+{
+	close(luaL_checkinteger(L, 1));
+	return 0;
+}
+
 static const luaL_Reg functions[] = {
+	{ "keep", l_keep },
+	{ "close", l_close },
 	{ "listen", l_listen },
 	{ "peer", l_peer },
 	{ NULL, NULL },

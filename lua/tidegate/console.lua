@@ -8,7 +8,7 @@
 ---
 --- What a request starts (tasks, timers) belongs to its connection and ends with it: what shall stay
 --- needs another owner (task.owner with a parent). A client that disconnects, or sends a cancel
---- (Ctrl-C), ends its request's task.
+--- (Ctrl-C), ends its request's task; a request whose `on_cancel` is set is told of Ctrl-C by that instead.
 ---
 --- `eval` and `repl` are registered here: Lua from an operator, in an environment of the connection's
 --- own, on top of the scripts' (console.set_environment).
@@ -38,6 +38,7 @@ local BUDGET = 0.5              -- seconds that an operator's Lua may run withou
 ---@field pid integer         of the client
 ---@field uid integer         of its user
 ---@field session table       the connection's: kept from request to request
+---@field on_cancel fun()?    called when the client cancels; else the task ends
 local Request = { __name = "tidegate.Request" }
 Request.__index = Request
 
@@ -65,6 +66,14 @@ end
 --- A line for the client's standard error.
 function Request:error(text)
   self.connection:send("E", text .. "\n")
+end
+
+--- The descriptor that came with the request, which is the caller's to close; or nil.
+---@return integer?
+function Request:take_descriptor()
+  local descriptor = self.descriptor
+  self.descriptor = nil
+  return descriptor
 end
 
 -- Connections --------------------------------------------------------------------------------------
@@ -105,9 +114,24 @@ function Connection:send(kind, text)
   end
 end
 
+--- The descriptor that has arrived: of several the last. libuv has them for pipes, whatever they are.
+function Connection:take_descriptor()
+  local descriptor
+  while self.pipe:pending_count() > 0 do
+    local arrived = uv.new_pipe(false)
+    if not self.pipe:accept(arrived) then return arrived:close() end
+    if descriptor then core.close(descriptor) end
+    descriptor = core.keep(arrived:fileno())
+    arrived:close()
+  end
+  return descriptor
+end
+
 --- A request has ended, or couldn't begin.
 function Connection:finish(code, complaint)
-  self.job = nil
+  local descriptor = self.request and self.request:take_descriptor()
+  if descriptor then core.close(descriptor) end
+  self.job, self.request = nil, nil
   if self.closed then return end
   if complaint then self:send("E", complaint .. "\n") end
   self:send_frame("X", string.char(code & 0xff))
@@ -149,8 +173,9 @@ function Connection:start(payload)
   if not command then return self:finish(2, unknown(name)) end
   local request = setmetatable({
     connection = self, session = self.session, command = name, args = args,
-    pid = self.peer.pid, uid = self.peer.uid,
+    pid = self.peer.pid, uid = self.peer.uid, descriptor = self:take_descriptor(),
   }, Request)
+  self.request = request
   local job = task.start({
     name = name .. " (console)", owner = self.owner, budget = command.budget, quiet = true,
   }, command.run, request)
@@ -170,7 +195,12 @@ function handle.R(connection, payload)
 end
 
 function handle.C(connection)
-  if connection.job then connection.job:cancel() end
+  if not connection.job then return end
+  if connection.request.on_cancel then
+    connection.request.on_cancel()
+  else
+    connection.job:cancel()
+  end
 end
 
 --- Takes bytes as they arrive and handles each frame that they complete; false: not our protocol.
@@ -222,7 +252,7 @@ local function refuse(pipe, why)
 end
 
 local function accept(server)
-  local pipe = uv.new_pipe(false)
+  local pipe = uv.new_pipe(true) -- descriptors may come by it
   if not server.pipe:accept(pipe) then return pipe:close() end
   local peer = core.peer(pipe:fileno())
   local why = not peer and "no credentials" or refusal(server, peer)

@@ -145,8 +145,35 @@ static void a_peer_that_left_is_an_error_not_a_signal(void)
 	close(a);
 }
 
+static void a_descriptor_comes_with_a_frame(void)
+{
+	char control[CMSG_SPACE(sizeof(int))], bytes[64], word[4] = "";
+	struct iovec vector = { bytes, sizeof(bytes) };
+	struct msghdr message = { .msg_iov = &vector,
+		.msg_iovlen = 1,
+		.msg_control = control,
+		.msg_controllen = sizeof(control) };
+	int fds[2], arrived = -1;
+
+	open_pair();
+	CHECK_INT(0, pipe(fds));
+	CHECK_INT(0, tg_frame_send_with(a, TG_FRAME_REQUEST, "capture", 8, fds[1]));
+	close(fds[1]);
+	CHECK(recvmsg(b, &message, 0) > 0);
+	CHECK(CMSG_FIRSTHDR(&message) && CMSG_FIRSTHDR(&message)->cmsg_type == SCM_RIGHTS);
+	if (CMSG_FIRSTHDR(&message))
+		memcpy(&arrived, CMSG_DATA(CMSG_FIRSTHDR(&message)), sizeof(int));
+	CHECK_INT(3, write(arrived, "yes", 3));
+	CHECK_INT(3, read(fds[0], word, 3));
+	CHECK_STR("yes", word);
+	close(arrived);
+	close(fds[0]);
+	close_pair();
+}
+
 int main(void)
 {
+	RUN(a_descriptor_comes_with_a_frame);
 	RUN(frames_arrive_whole_and_in_order);
 	RUN(a_frame_cut_anywhere_is_put_together);
 	RUN(a_frame_that_announces_too_much_is_refused);
