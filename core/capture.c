@@ -1,307 +1,35 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
-#include "capture.h"
-
-#include "list.h"
+#include "capture_internal.h"
 #include "pcapng.h"
-#include "sink.h"
-#include "trace.h"
 
-#include <arpa/inet.h>
-#include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 #include <errno.h>
-#include <pthread.h>
 #include <signal.h>
-#include <stdatomic.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
-#include <time.h>
 #include <unistd.h>
 
-#define TURN		50	 /* ms: how long a record waits at most */
-#define TURN_MOST	16384	 /* records read before the captures are looked after */
-#define LATE		10000000 /* ns after which what a tap has taken is in the ring */
-#define INTERFACES	8	 /* that a capture's port had, one after the other */
-#define MACS		12
-#define TAG		4
-#define STATISTICS_SIZE 256
-#define SECOND		1000000000ull
+#define TURN	  50	   /* ms: how long a record waits at most */
+#define TURN_MOST 16384	   /* records read before the captures are looked after */
+#define LATE	  10000000 /* ns after which what a tap has taken is in the ring */
+#define SECOND	  1000000000ull
 
-enum stage {
-	TAKES,
-	DRAINS, /* its tap is off, what it took may be on its way */
-	OVER,
-};
+/* --- the ring --- */
 
-struct tg_capture {
-	struct tg_list node; /* of the captures that read: the thread's, under the lock */
-	struct tg_list all;  /* of those that were not freed */
-	struct tg_captures *captures;
-	struct tg_capture_options options;
-	struct tg_sink *sink;
-	enum stage stage;
-	__u64 since;	   /* of this stage, ns of CLOCK_MONOTONIC */
-	__u64 deadline;	   /* likewise; 0: none */
-	__u64 started;	   /* ns since 1970 */
-	__u64 full_before; /* the tap's TG_TAPPED_RING_FULL at its start */
-	__u32 interfaces[INTERFACES];
-	int interface_count;
-	__u64 comment_of; /* what `comment` is about, and which names it has */
-	unsigned int comment_names;
-	char comment[256];
-	atomic_bool stop;
-	_Atomic __u64 packets, bytes, size, filtered, ring_full, slow;
-	atomic_int end, error;
-	void (*ended)(void *user);
-	void *user;
-};
-
-struct tg_captures {
-	const struct tg_datapath *dp;
-	struct tg_mailbox *home;
-	pthread_t thread;
-	bool runs; /* the thread */
-	bool quits;
-	pthread_mutex_t lock; /* of what follows; the main thread takes it only at the end */
-	pthread_cond_t added;
-	struct tg_list list;
-	struct ring_buffer *ring;
-	struct tg_tap *taps; /* mapped */
-	__u64 to_real;	     /* what is to be added to CLOCK_MONOTONIC */
-	unsigned int turn;   /* records read in this one */
-	pthread_mutex_t
-		small_lock; /* held briefly, by the main thread too: of `all` and of names */
-	struct tg_list all;
-	char **names;
-	size_t name_count;
-	atomic_uint names_set;		       /* how often */
-	uint8_t tagged[TG_RECORD_BYTES + TAG]; /* a frame with its VLAN tag back in */
-};
-
-static __u64 now_of(clockid_t clock)
-{
-	struct timespec now;
-
-	clock_gettime(clock, &now);
-	return now.tv_sec * SECOND + now.tv_nsec;
-}
-
-static __u64 monotonic(void)
-{
-	return now_of(CLOCK_MONOTONIC);
-}
-
-/* --- what is said of a packet --- */
-
-static const char *verdict_name(__u8 verdict)
-{
-	switch (verdict) {
-	case TG_ACTION_ACCEPT:
-		return "accept";
-	case TG_ACTION_DROP:
-		return "drop";
-	case TG_ACTION_REJECT:
-		return "reject";
-	case TG_RECORD_FORWARDED:
-		return "forward";
-	case TG_RECORD_UNJUDGED:
-		return "none";
-	default:
-		return "?";
-	}
-}
-
-/* ", rule dns (policy.lua:12)", or its number, if nobody has said its name */
-static void add_rule(struct tg_captures *captures, __u32 rule, char *text, size_t size)
-{
-	if (rule == TG_NO_RULE)
-		return;
-	pthread_mutex_lock(&captures->small_lock);
-	if (rule < captures->name_count && captures->names[rule])
-		snprintf(text, size, ", rule %s", captures->names[rule]);
-	else
-		snprintf(text, size, ", rule %u", rule);
-	pthread_mutex_unlock(&captures->small_lock);
-}
-
-/* Most packets have the comment of the one before. */
-static const char *comment_on(struct tg_capture *capture, const struct tg_record *record)
-{
-	__u64 about = 1ull << 63 | (__u64)record->verdict << 48 | (__u64)record->reason << 32 |
-		      record->rule;
-	unsigned int names_set = atomic_load(&capture->captures->names_set);
-	char *text = capture->comment;
-	size_t n;
-
-	if (capture->comment_of == about && capture->comment_names == names_set)
-		return text;
-	capture->comment_of = about;
-	capture->comment_names = names_set;
-	n = snprintf(text, sizeof(capture->comment), "verdict %s", verdict_name(record->verdict));
-	if (record->reason != TG_REASON_NONE && record->rule == TG_NO_RULE)
-		n += snprintf(text + n, sizeof(capture->comment) - n, ", reason %s",
-			tg_reason_name(record->reason));
-	add_rule(capture->captures, record->rule, text + n, sizeof(capture->comment) - n);
-	return text;
-}
-
-/* --- a packet's way into the file --- */
-
-static void count(_Atomic __u64 *counter, __u64 more)
-{
-	atomic_fetch_add_explicit(counter, more, memory_order_relaxed);
-}
-
-static void ends(struct tg_capture *capture, enum tg_capture_end why)
+void tg_capture_end(struct tg_capture *capture, enum tg_capture_end why)
 {
 	struct tg_tap *tap = &capture->captures->taps[capture->options.tap];
 
-	if (capture->stage != TAKES)
+	if (capture->stage != TG_CAPTURE_TAKES)
 		return;
 	if (tap->start == capture->options.start)
 		__atomic_store_n(&tap->until, 1, __ATOMIC_RELAXED);
-	capture->stage = DRAINS;
-	capture->since = monotonic();
+	capture->stage = TG_CAPTURE_DRAINS;
+	capture->since = tg_now_of(CLOCK_MONOTONIC);
 	atomic_store(&capture->end, why);
 }
-
-/* Blocks that are not packets: room for one. */
-static uint8_t *room(struct tg_capture *capture, size_t size)
-{
-	return tg_sink_room(capture->sink, size);
-}
-
-static void filled(struct tg_capture *capture, const uint8_t *from, const uint8_t *to)
-{
-	tg_sink_filled(capture->sink, to - from);
-	count(&capture->size, to - from);
-}
-
-/* The number of the packet's interface, whose block is written before its first packet; -1: no room for that. */
-static int interface_of(struct tg_capture *capture, __u32 ifindex)
-{
-	struct tg_pcapng_interface interface = { .snap = capture->options.snap,
-		.filter = capture->options.filter ? tg_expression_text(capture->options.filter)
-						  : NULL };
-	char name[IF_NAMESIZE];
-	uint8_t *at;
-	int i = 0;
-
-	while (i < capture->interface_count && capture->interfaces[i] != ifindex)
-		i++;
-	if (i < capture->interface_count)
-		return i;
-	at = i < INTERFACES ? room(capture, TG_PCAPNG_BLOCK) : NULL;
-	if (!at)
-		return -1;
-	if (!if_indextoname(ifindex, name))
-		snprintf(name, sizeof(name), "%u", ifindex);
-	interface.name = name;
-	filled(capture, at, tg_pcapng_interface(at, &interface));
-	capture->interfaces[i] = ifindex;
-	capture->interface_count++;
-	return i;
-}
-
-/* The frame as it was on the wire: its VLAN tag, which the kernel has beside it, is put back. */
-static void put_back_tag(
-	struct tg_capture *capture, const struct tg_record *record, struct tg_pcapng_packet *packet)
-{
-	uint8_t *frame = capture->captures->tagged;
-	const uint8_t *data = packet->data;
-	__be16 tci = htons(record->vlan_tci);
-
-	packet->length += TAG;
-	if (packet->captured < MACS)
-		return;
-	memcpy(frame, data, MACS);
-	memcpy(frame + MACS, &record->vlan_proto, 2);
-	memcpy(frame + MACS + 2, &tci, 2);
-	memcpy(frame + MACS + TAG, data + MACS, packet->captured - MACS);
-	packet->data = frame;
-	packet->captured += TAG;
-	if (packet->captured > capture->options.snap)
-		packet->captured = capture->options.snap;
-}
-
-static struct tg_pcapng_packet packet_of(struct tg_capture *capture, const struct tg_record *record)
-{
-	struct tg_pcapng_packet packet = {
-		.time = record->time + capture->captures->to_real,
-		.length = record->length,
-		.captured = record->captured,
-		.data = record + 1,
-		.direction =
-			record->direction == TG_EGRESS ? TG_PCAPNG_OUTBOUND : TG_PCAPNG_INBOUND,
-	};
-
-	if (record->vlan_proto)
-		put_back_tag(capture, record, &packet);
-	return packet;
-}
-
-static bool is_wanted(const struct tg_capture *capture, const struct tg_pcapng_packet *packet)
-{
-	return !capture->options.filter || tg_expression_matches(capture->options.filter,
-						   packet->data, packet->length, packet->captured);
-}
-
-static bool over_bytes(const struct tg_capture *capture, size_t more)
-{
-	return capture->options.bytes &&
-	       capture->size + more + STATISTICS_SIZE > capture->options.bytes;
-}
-
-static void write_packet(
-	struct tg_capture *capture, const struct tg_record *record, struct tg_pcapng_packet *packet)
-{
-	int interface = interface_of(capture, record->ifindex);
-	uint8_t *at = interface < 0 ? NULL : room(capture, packet->captured + TG_PCAPNG_BLOCK);
-	uint8_t *end;
-
-	if (!at) {
-		count(&capture->slow, 1);
-		return;
-	}
-	packet->interface = interface;
-	packet->comment = comment_on(capture, record);
-	end = tg_pcapng_packet(at, packet);
-	if (over_bytes(capture, end - at)) {
-		ends(capture, TG_CAPTURE_BYTES);
-		return;
-	}
-	filled(capture, at, end);
-	count(&capture->packets, 1);
-	count(&capture->bytes, packet->length);
-	if (capture->packets == capture->options.packets)
-		ends(capture, TG_CAPTURE_PACKETS);
-}
-
-/* Does it still take packets? Once it was stopped, or its time was over, those that are in the ring. */
-static bool takes(const struct tg_capture *capture)
-{
-	return capture->stage == TAKES ||
-	       (capture->stage == DRAINS &&
-		       (capture->end == TG_CAPTURE_STOPPED || capture->end == TG_CAPTURE_SECONDS));
-}
-
-static void take(struct tg_capture *capture, const struct tg_record *record)
-{
-	struct tg_pcapng_packet packet;
-
-	if (!takes(capture))
-		return;
-	packet = packet_of(capture, record);
-	if (is_wanted(capture, &packet))
-		write_packet(capture, record, &packet);
-	else
-		count(&capture->filtered, 1);
-}
-
-/* --- the ring --- */
 
 /* A negative result ends the turn: a ring that is never empty would never let go. */
 static int on_record(void *user, void *data, size_t size)
@@ -316,15 +44,21 @@ static int on_record(void *user, void *data, size_t size)
 
 		if (capture->options.tap == record->tap &&
 			capture->options.start == record->start) {
-			take(capture, record);
+			tg_capture_take(capture, record);
 			break;
 		}
 	}
 	return ++captures->turn < TURN_MOST ? 0 : -EAGAIN;
 }
 
-static __u64 ring_full(const struct tg_captures *captures, __u32 tap)
+/* How many packets found no room. A tap counts from its start, which may be yet to come. */
+static __u64 ring_full(const struct tg_capture *capture)
 {
+	const struct tg_captures *captures = capture->captures;
+	__u32 tap = capture->options.tap;
+
+	if (captures->taps[tap].start != capture->options.start)
+		return capture->ring_full;
 	return tg_datapath_counter(
 		captures->dp, TG_MAP_TAP_COUNTERS, tap * TG_TAP_COUNT + TG_TAPPED_RING_FULL)
 		.packets;
@@ -341,24 +75,14 @@ static void renew_lease(struct tg_capture *capture, __u64 now)
 		__atomic_store_n(&tap->until, until, __ATOMIC_RELAXED);
 }
 
-/* The statistics, in the name of the first interface. */
+/* What is left of it, in its sink. */
 static void finish(struct tg_capture *capture)
 {
-	struct tg_pcapng_statistics statistics = {
-		.start = capture->started,
-		.end = now_of(CLOCK_REALTIME),
-		.received =
-			capture->packets + capture->filtered + capture->slow + capture->ring_full,
-		.dropped = capture->slow + capture->ring_full,
-		.accepted = capture->packets + capture->slow,
-		.delivered = capture->packets,
-	};
 	uint8_t last[TG_SINK_LAST], *end;
 
-	capture->stage = OVER;
+	capture->stage = TG_CAPTURE_OVER;
 	tg_list_remove(&capture->node);
-	end = tg_pcapng_statistics(last, &statistics);
-	count(&capture->size, end - last);
+	end = tg_capture_last(capture, last);
 	if (capture->end == TG_CAPTURE_STOPPED)
 		tg_sink_abandon(capture->sink);
 	tg_sink_end(capture->sink, last, end - last); /* from here on it may be freed */
@@ -367,21 +91,20 @@ static void finish(struct tg_capture *capture)
 /* Looks after a capture, every turn. */
 static void tend(struct tg_capture *capture, __u64 now, bool ring_is_empty)
 {
-	int error = capture->stage == TAKES ? tg_sink_check(capture->sink) : 0;
+	int error = capture->stage == TG_CAPTURE_TAKES ? tg_sink_check(capture->sink) : 0;
 
-	capture->ring_full =
-		ring_full(capture->captures, capture->options.tap) - capture->full_before;
+	capture->ring_full = ring_full(capture);
 	if (error) {
 		atomic_store(&capture->error, error);
-		ends(capture, TG_CAPTURE_FAILED);
+		tg_capture_end(capture, TG_CAPTURE_FAILED);
 	} else if (capture->stop) {
-		ends(capture, TG_CAPTURE_STOPPED);
+		tg_capture_end(capture, TG_CAPTURE_STOPPED);
 	} else if (capture->deadline && now >= capture->deadline) {
-		ends(capture, TG_CAPTURE_SECONDS);
+		tg_capture_end(capture, TG_CAPTURE_SECONDS);
 	}
-	if (capture->stage == TAKES)
+	if (capture->stage == TG_CAPTURE_TAKES)
 		renew_lease(capture, now);
-	if (capture->stage == DRAINS && ring_is_empty && now - capture->since > LATE)
+	if (capture->stage == TG_CAPTURE_DRAINS && ring_is_empty && now - capture->since > LATE)
 		finish(capture);
 	else
 		tg_sink_flush(capture->sink);
@@ -396,8 +119,8 @@ static void turn(struct tg_captures *captures)
 	epoll_wait(ring_buffer__epoll_fd(captures->ring), &event, 1,
 		captures->turn < TURN_MOST ? TURN : 0);
 	pthread_mutex_lock(&captures->lock);
-	now = monotonic();
-	captures->to_real = now_of(CLOCK_REALTIME) - now;
+	now = tg_now_of(CLOCK_MONOTONIC);
+	captures->to_real = tg_now_of(CLOCK_REALTIME) - now;
 	captures->turn = 0;
 	ring_buffer__consume(captures->ring);
 	for (node = captures->list.next; node != &captures->list; node = next) {
@@ -514,7 +237,7 @@ static void deliver_end(void *arg)
 		return;
 	}
 	settle(capture);
-	capture->ended(capture->user);
+	capture->ended(capture->user, capture);
 }
 
 /* In the sink's thread. */
@@ -533,12 +256,11 @@ static int begin(struct tg_capture *capture, struct tg_error *error)
 	capture->sink = tg_sink_new(capture->options.fd, sink_ended, capture);
 	if (!capture->sink)
 		return tg_fail(error, -ENOMEM, "out of memory");
-	at = room(capture, TG_PCAPNG_BLOCK);
-	filled(capture, at, tg_pcapng_section(at, "tidegate " TIDEGATE_VERSION));
-	capture->since = monotonic();
-	capture->started = now_of(CLOCK_REALTIME);
+	at = tg_capture_room(capture, TG_PCAPNG_BLOCK);
+	tg_capture_filled(capture, at, tg_pcapng_section(at, "tidegate " TIDEGATE_VERSION));
+	capture->since = tg_now_of(CLOCK_MONOTONIC);
+	capture->started = tg_now_of(CLOCK_REALTIME);
 	capture->deadline = capture->options.ns ? capture->since + capture->options.ns : 0;
-	capture->full_before = ring_full(captures, capture->options.tap);
 	tg_list_add(&captures->list, &capture->node);
 	pthread_cond_signal(&captures->added);
 	return 0;
@@ -570,7 +292,8 @@ void tg_capture_free(struct tg_capture *capture)
 }
 
 static struct tg_capture *new_capture(struct tg_captures *captures,
-	const struct tg_capture_options *options, void (*ended)(void *user), void *user)
+	const struct tg_capture_options *options,
+	void (*ended)(void *user, struct tg_capture *capture), void *user)
 {
 	struct tg_capture *capture = calloc(1, sizeof(*capture));
 
@@ -588,8 +311,8 @@ static struct tg_capture *new_capture(struct tg_captures *captures,
 }
 
 struct tg_capture *tg_captures_start(struct tg_captures *captures,
-	const struct tg_capture_options *options, void (*ended)(void *user), void *user,
-	struct tg_error *error)
+	const struct tg_capture_options *options,
+	void (*ended)(void *user, struct tg_capture *capture), void *user, struct tg_error *error)
 {
 	struct tg_capture *capture = new_capture(captures, options, ended, user);
 	int result = capture ? 0 : tg_fail(error, -ENOMEM, "out of memory");

@@ -58,12 +58,12 @@ struct tg_capture_status {
 struct tg_captures *tg_captures_new(const struct tg_datapath *dp, struct tg_mailbox *home);
 
 /*
- * Starts a capture; the program has TG_FEATURE_TAP. Its tap is off yet: switching it on is the caller's. From any
+ * Starts a capture; the program has TG_FEATURE_TAP. Its tap is off yet: starting it is the caller's. From any
  * thread, but it may wait for the one that reads. NULL, and `error` says why.
  */
 struct tg_capture *tg_captures_start(struct tg_captures *captures,
-	const struct tg_capture_options *options, void (*ended)(void *user), void *user,
-	struct tg_error *error);
+	const struct tg_capture_options *options,
+	void (*ended)(void *user, struct tg_capture *capture), void *user, struct tg_error *error);
 
 /* From any thread, until it has ended: */
 void tg_capture_stop(struct tg_capture *capture);

@@ -15,7 +15,7 @@
 #include <stdint.h>
 
 #define TG_SINK_CHUNK  (1 << 20)
-#define TG_SINK_CHUNKS 16
+#define TG_SINK_CHUNKS 32
 #define TG_SINK_LAST   4096 /* bytes of the last block at most */
 
 struct tg_sink;
