@@ -17,6 +17,7 @@ enum tg_exit {
 	TG_EXIT_CHANGES = 4,		/* check: the plan has changes */
 };
 
+int tg_cmd_capture(int argc, char **argv);
 int tg_cmd_decap(int argc, char **argv);
 int tg_cmd_doctor(int argc, char **argv);
 int tg_cmd_check(int argc, char **argv);

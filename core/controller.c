@@ -132,6 +132,8 @@ int tg_controller_stop(struct tg_controller *controller)
 {
 	if (controller->vm->calls)
 		return -EBUSY;
+	if (controller->captures)
+		tg_captures_free(controller->captures);
 	if (controller->lister)
 		tg_lister_stop(controller->lister);
 	if (controller->engine)
@@ -143,6 +145,7 @@ int tg_controller_stop(struct tg_controller *controller)
 	controller->taps = NULL;
 	if (controller->opened)
 		tg_datapath_close(&controller->datapath);
+	controller->captures = NULL;
 	controller->lister = NULL;
 	controller->engine = NULL;
 	controller->balancer = NULL;

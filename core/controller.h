@@ -7,6 +7,7 @@
 #define TG_CONTROLLER_H
 
 #include "balancer.h"
+#include "capture.h"
 #include "datapath.h"
 #include "engine.h"
 #include "lister.h"
@@ -23,6 +24,7 @@ struct tg_controller {
 	struct tg_engine *engine;	/* NULL until started */
 	struct tg_balancer *balancer;	/* belongs to the engine's thread */
 	struct tg_lister *lister;	/* with a thread of its own; NULL until started */
+	struct tg_captures *captures;	/* made by the first one (lua_capture.c), or NULL */
 	struct tg_neighbour *neighbour;	/* the main thread's own, for questions without an engine; or NULL */
 	struct tg_error engine_error;
 	uv_sem_t ready;

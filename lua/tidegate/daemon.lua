@@ -25,7 +25,8 @@ local running = require "tidegate.running"
 local settings = require "tidegate.settings"
 local task = require "tidegate.task"
 local trigger = require "tidegate.trigger"
-require "tidegate.trace" -- its command
+require "tidegate.capture" -- their commands
+require "tidegate.trace"
 
 local daemon = {}
 

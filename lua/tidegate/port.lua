@@ -75,6 +75,18 @@ function Port:rules(direction)
   return require("tidegate.policy").rules(self, direction)
 end
 
+--- Starts a capture (capture.lua).
+function Port:capture(given)
+  check_self(self, "capture")
+  return require("tidegate.capture").start(self, given)
+end
+
+--- The captures of this port that run.
+function Port:captures()
+  check_self(self, "captures")
+  return require("tidegate.capture").of(self)
+end
+
 function meta:__tostring()
   return ("port %q"):format(self.name or "?")
 end

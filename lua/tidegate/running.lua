@@ -12,6 +12,7 @@ local lists = require "tidegate.lists"
 local log = require "tidegate.log"
 local policy = require "tidegate.policy.state"
 local programs = require "tidegate.programs"
+local taps = require "tidegate.taps"
 local task = require "tidegate.task"
 
 local running = {
@@ -348,7 +349,7 @@ end
 --- are made before anything of them changes. On failure what was stays, and the result is nil, why, code.
 --- The caller holds the lock.
 function running.commit(state)
-  local wanted = state.features | lists.kept_features()
+  local wanted = state.features | lists.kept_features() | taps.features()
   keep_uses(state.ports)
   local before, message, code = set_policies(state, wanted)
   if not before then return nil, message, code end

@@ -78,6 +78,13 @@ function schema.seconds(low, high)
   end
 end
 
+--- "64M"
+local function bytes_text(bytes)
+  local units, at = { "", "K", "M", "G", "T" }, 1
+  while bytes >= 1024 and bytes % 1024 == 0 and units[at + 1] do bytes, at = bytes // 1024, at + 1 end
+  return bytes .. units[at]
+end
+
 --- Bytes, or a number with a unit: "64M".
 function schema.bytes(low, high)
   local units = { K = 1 << 10, M = 1 << 20, G = 1 << 30 }
@@ -85,7 +92,7 @@ function schema.bytes(low, high)
     local number, unit = tostring(value):match "^(%d+)([KMG]?)$"
     local n = number and math.tointeger(tonumber(number) * (units[unit] or 1))
     if not n or n < low or n > high then
-      wrong(what, value, ("bytes from %dM to %dM"):format(low >> 20, high >> 20))
+      wrong(what, value, ("bytes from %s to %s"):format(bytes_text(low), bytes_text(high)))
     end
     return n
   end

@@ -32,7 +32,7 @@ extract()
 adapt()		# the test's own names in the place of the README's
 {
 	sed -E -e "s/--name try\b/--name $INSTANCE/g; s/tg-try-/tg-$INSTANCE-/g; s!/tmp/try!$WORK/try!g" \
-		-e "s!(^|\| *)tidegate (run|check|reload|status|trace|eval|repl|unload)\b!\1\"\$TIDEGATE\" \2 --instance \"\$INSTANCE\"!g"
+		-e "s!(^|\| *)tidegate (run|check|reload|status|trace|capture|eval|repl|unload)\b!\1\"\$TIDEGATE\" \2 --instance \"\$INSTANCE\"!g"
 }
 
 run_line()	# HOST LINE, its output behind that of the others

@@ -38,7 +38,7 @@ describe("a checker", function()
     assert.equal(1 << 30, bytes("option", "1G"))
     assert.equal(17 << 20, bytes("option", 17 << 20))
     for _, given in ipairs { "1M", "2G", "64MB", "64.5M", "-64M", "99999999999999999999M", {} } do
-      assert.matches("bytes from 16M to 1024M expected", refusal(bytes, given))
+      assert.matches("bytes from 16M to 1G expected", refusal(bytes, given))
     end
   end)
 

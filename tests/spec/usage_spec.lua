@@ -42,7 +42,7 @@ describe("help", function()
     assert.matches("\n  run +the daemon", out)
     assert.matches("\n  4  check: the plan has changes\n$", out)
     assert.equal(out, select(2, tidegate "help"))
-    assert.equal(13, #commands())
+    assert.equal(14, #commands())
   end)
 
   it("shows each command's arguments, and explains each option", function()
@@ -66,6 +66,9 @@ describe("wrong usage", function()
       ["unload everything"] = "takes no arguments: \"everything\"",
       ["trace eth0"] = "one packet is needed",
       ["trace"] = "a port is needed",
+      ["capture"] = "a port is needed",
+      ["capture eth0 -c"] = "option requires an argument",
+      ["capture eth0 --hex 00"] = "unrecognized option",
       ["eval"] = "takes one argument, 0 given",
       ["trace eth0 --hex 00 tcp"] = "one packet is needed",
       ["decap"] = "one device expected",

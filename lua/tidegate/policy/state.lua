@@ -33,6 +33,17 @@ local function of(policies, policy)
   return (policies[policy.port] or NONE)[policy.direction]
 end
 
+local watchers = {}
+
+--- Calls `fn()` whenever other policies are in force.
+function state.on_change(fn)
+  watchers[#watchers + 1] = fn
+end
+
+local function tell_change()
+  for _, fn in ipairs(watchers) do fn() end
+end
+
 -- Compiling ----------------------------------------------------------------------------------------
 
 local function no_counter() return nil end
@@ -165,6 +176,7 @@ function state.keep(wanted)
   sets.absorb(in_force.sets, sets.now())
   kept.save()
   arm_expiry()
+  tell_change()
 end
 
 -- Changes ------------------------------------------------------------------------------------------
@@ -188,6 +200,7 @@ local function change_policies(policies, all_sets)
   lay(resolved, in_force.policies)
   lay(resolved, policies)
   in_force.compiled, in_force.policies = compiled, resolved
+  tell_change()
   return true
 end
 
