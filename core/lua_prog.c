@@ -88,6 +88,7 @@ static const struct context_field {
 } context_fields[] = {
 	{ "ingress_ifindex", true, offsetof(struct xdp_md, ingress_ifindex) },
 	{ "rx_queue_index", true, offsetof(struct xdp_md, rx_queue_index) },
+	{ "data", true, offsetof(struct xdp_md, data) }, /* where the packet begins: metadata before it */
 	{ "ifindex", false, offsetof(struct __sk_buff, ifindex) },
 	{ "ingress_ifindex", false, offsetof(struct __sk_buff, ingress_ifindex) },
 	{ "mark", false, offsetof(struct __sk_buff, mark) },
@@ -122,7 +123,7 @@ static void read_context(lua_State *L, const struct prog *p, struct run *run)
 		if (!field)
 			luaL_error(L, "ctx: unknown field \"%s\" (fields: %s)",
 				luaL_tolstring(L, -2, NULL),
-				is_xdp(p) ? "ingress_ifindex, rx_queue_index"
+				is_xdp(p) ? "ingress_ifindex, rx_queue_index, data"
 					  : "ifindex, ingress_ifindex, mark, priority, gso_size, gso_segs");
 		value = check_range(L, name, -1, UINT32_MAX);
 		memcpy((char *)&run->context + field->offset, &value, sizeof(value));

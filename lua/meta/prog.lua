@@ -15,8 +15,9 @@ local Prog = {}
 
 ---@class tg.RunOptions
 ---@field repeat? integer  how often; the packet is not reset in between
----@field ctx? table<string, integer>  XDP: ingress_ifindex (in this network namespace), rx_queue_index; TC: ifindex,
---- ingress_ifindex, mark, priority, gso_size, gso_segs
+---@field ctx? table<string, integer>  XDP: ingress_ifindex (in this network namespace), rx_queue_index,
+--- data (where the packet begins in what is given: metadata is before it); TC: ifindex, ingress_ifindex, mark,
+--- priority, gso_size, gso_segs
 ---@field cpu? integer  the CPU to run on, from 0
 ---@field live? boolean  XDP: the verdicts are carried out; there is no data in the result
 ---@field batch? integer  frames a batch, with live: up to 256

@@ -156,7 +156,7 @@ add("lines-full", "pass", "lines-full", {
 ways.UNREACHED = {
   ["nat-by-stack"] = "needs routes and neighbours of a network of its own: xdp_hop_spec",
   ["super-packet"] = "needs a port whose MTU is small: xdp_too_big_spec",
-  ["no-headroom"] = "a test run leaves 256 bytes before the frame, an outer header takes 48",
+  ["no-headroom"] = "a test run leaves 256 bytes before the frame, an outer header takes 48: xdp_encap_spec",
 }
 
 local BY_KIND = { lost = LOST, tiny = { "drop", "fragment-tiny" } }

@@ -79,7 +79,7 @@ describe("a program", function()
     end
     fails("packet: 13 bytes given, from 14 (an Ethernet header) to 131072 go", packet:sub(1, 13))
     fails('unknown option "times" (options: repeat, ctx, cpu, live, batch, flags)', packet, { times = 3 })
-    fails('ctx: unknown field "mark" (fields: ingress_ifindex, rx_queue_index)', packet, { ctx = { mark = 3 } })
+    fails('ctx: unknown field "mark" (fields: ingress_ifindex, rx_queue_index, data)', packet, { ctx = { mark = 3 } })
     fails("repeat: an integer from 0 to 2147483647 expected, got -1", packet, { ["repeat"] = -1 })
     assert.same({ nil, "ctx: no such interface in this network namespace", "ENODEV" },
       { p:run(packet, { ctx = { ingress_ifindex = 999999 } }) })

@@ -258,3 +258,21 @@ describe("the outer source", function()
     sw:tunnel {}
   end)
 end)
+
+describe("a frame whose driver leaves no room before it", function()
+  -- Metadata takes the room of a test run: 256 bytes, of which the kernel needs 40 and a header the rest.
+  local function receive(inner, outer, mode, room)
+    local metadata, p = 216 - room, packet_for(inner, outer, mode)
+    return sw:receive(("\0"):rep(metadata) .. p:bytes(), { ctx = { data = metadata } })
+  end
+
+  it("is dropped unchanged, and counted with that reason", function()
+    if not pcall(receive, 4, 4, "ipip", 0) then return pending "older kernels' metadata is short" end
+    each(function(inner, outer, mode)
+      local room = HEAD[outer][mode] // 4 * 4
+      local fits, not_fits = receive(inner, outer, mode, room), receive(inner, outer, mode, room - 4)
+      assert.same({ "tx", "forward" }, { fits.verdict, fits.reason })
+      assert.same({ "drop", "no-headroom", true }, { not_fits.verdict, not_fits.reason, not_fits.unchanged })
+    end)
+  end)
+end)
