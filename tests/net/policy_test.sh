@@ -90,6 +90,7 @@ check_that "the default counts" "$(counted drop) > 0"
 check_that "a rule tells when it decided last" "$(date +%s) - $(rule dns 'last // 1 | 0') < 60"
 
 echo "# rules are switched"
+dns_before=$(rule dns packets)
 check "an operator switches a rule off" tg eval 'assert(tg.ports.eth0:rule("dns"):enable(false, { reason = "attack" }))'
 for family in $families; do check "it does not decide any more" eval "! asks $(sw_of "$family")"; done
 check "nothing else changes" http 4
@@ -100,6 +101,7 @@ check_equal "leaves it switched off" "false attack" "$(rule dns enabled) $(rule 
 daemon_stop
 daemon_start "$script"
 check_equal "and so does a restart" "false attack" "$(rule dns enabled) $(rule dns reason)"
+check_equal "its counter waits" "$dns_before" "$(rule dns packets)"
 check "it is switched on" tg eval 'assert(tg.ports.eth0:rule("dns"):enable(true))'
 for family in $families; do check "and decides" asks "$(sw_of "$family")"; done
 check_fails "a rule that is not there can't be" 1 tg eval 'assert(tg.ports.eth0:rule("dnss"):enable(true))'

@@ -46,9 +46,9 @@ describe("a policy's declaration", function()
     assert.equal(1, first { src = "10.0.0.1", dst = "10.0.0.2", proto = 6, sport = 5, dport = 8050 })
     assert.equal(1, first { src = "2001:db8::1", dst = "2001:db8::2", proto = 6, sport = 5, dport = 443 })
     assert.is_nil(first { src = "10.0.0.1", dst = "10.0.0.2", proto = 17, sport = 5, dport = 53 })   -- dns is off
-    assert.equal(2, first { src = "192.0.2.7", dst = "10.0.0.2", proto = 6, sport = 5, dport = 22 })
+    assert.equal(3, first { src = "192.0.2.7", dst = "10.0.0.2", proto = 6, sport = 5, dport = 22 })
     assert.is_nil(first { src = "192.0.2.8", dst = "10.0.0.2", proto = 6, sport = 5, dport = 22 })
-    assert.equal(3, first { src = "192.0.2.8", dst = "10.0.0.2", proto = 6, sport = 5, dport = 23 })
+    assert.equal(4, first { src = "192.0.2.8", dst = "10.0.0.2", proto = 6, sport = 5, dport = 23 })
   end)
 
   it("tells each mistake at its rule's line", function()
@@ -167,6 +167,7 @@ wan:policy("ingress", {
 tg.set "none"
 wan:policy("ingress", {
   { "accept", proto = "tcp", enabled = false },
+  { "accept", proto = "tcp", enabled = false, name = "twice" },
   { "accept", proto = "udp", src = "@none" },
   { "drop", proto = { "tcp", "udp" }, dport = 23 },
   { "accept", proto = "icmp", icmp_type = "echo-request" },

@@ -4,7 +4,8 @@
 ---     { policy, spec, handle, rules = { [number in the classifier] = rule }, all = { rules in order, the failsafe's
 ---       first }, default, warnings = { { position, text }, … } }
 ---
---- A rule may be none there (switched off, an empty set), one, or two (match.core); they share its counter.
+--- A rule is one there, or two (match.core), which share its counter. One that is switched off, or asks an empty set,
+--- is a rule that matches nothing: so it keeps its counter.
 
 local conntrack = require "tidegate.policy.conntrack"
 local core = require "tidegate.core.policy"
@@ -39,8 +40,16 @@ local function declared_failsafe(policy)
   return list
 end
 
+--- What no packet can be.
+local function nothing()
+  return { src = { "0.0.0.0" }, dst = { "::" } }
+end
+
 local function add_core_rules(result, one, members, audit)
-  for _, core_rule in ipairs(one.enabled and match.core(one.match, members) or {}) do
+  local list = one.enabled and match.core(one.match, members) or {}
+  one.idle = #list == 0
+  if one.idle then list[1] = nothing() end
+  for _, core_rule in ipairs(list) do
     core_rule.action, core_rule.log, core_rule.event = one.action, one.log, one.event ~= nil
     core_rule.audit, core_rule.counter = one.audit or audit, one.counter
     result.spec.rules[#result.spec.rules + 1] = core_rule
@@ -137,7 +146,7 @@ local function say_findings(result)
   for _, one in ipairs(result.all) do
     local finding = faults[one] and faults[one].finding
     local by = finding and finding.by and result.rules[finding.by]
-    if not finding or one.failsafe or by and by.failsafe then
+    if not finding or one.idle or one.failsafe or by and by.failsafe then
       goto next       -- the failsafe's rules take nothing away that was not to pass
     elseif FAULTS[finding.fault] then
       warn(result, one.position, FAULTS[finding.fault], rule.title(one), rule.title(by), by.position)
