@@ -119,9 +119,13 @@ function attachment.trim(port)
   return task.await(controller.detach_tc, port.name)
 end
 
---- The device is gone.
+--- The device is gone: programs need not know it any longer. It may come again, by another index.
 function attachment.gone(port)
+  local had_tc = port.tc_mode ~= nil
   port.ifindex, port.mode, port.tc_mode = nil, nil, nil
+  if not had_tc then return end
+  local ok, message = task.await(controller.detach_tc, port.name)
+  if not ok then log.error("%s", message) end
 end
 
 return attachment
