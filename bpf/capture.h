@@ -15,7 +15,7 @@
 
 #define CAPTURE_WAKES (256 << 10) /* bytes */
 
-/* Whether with the record of `size` bytes a multiple of CAPTURE_WAKES lies in the ring. */
+/* Whether with the record of `size` bytes, its head included, what lies in the ring passes a multiple of CAPTURE_WAKES. */
 static __always_inline __u64 wake_up(__u32 size)
 {
 	__u64 unread = bpf_ringbuf_query(&captures, BPF_RB_AVAIL_DATA);
@@ -37,7 +37,7 @@ static __always_inline enum tg_tap_count record_packet(
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return TG_TAPPED_FAILED;
 	}
-	bpf_ringbuf_submit(record, wake_up(sizeof(*record) + room));
+	bpf_ringbuf_submit(record, wake_up(BPF_RINGBUF_HDR_SZ + sizeof(*record) + room));
 	return TG_TAPPED_COPIED;
 }
 

@@ -37,7 +37,7 @@ static struct tg_taps *taps;
 static int tap;
 static uv_loop_t loop;
 static struct tg_captures *captures;
-static const char *directory = ".", *json_path;
+static const char *directory = "/var/tmp", *json_path;
 static unsigned int seconds = 3;
 static bool over;
 
