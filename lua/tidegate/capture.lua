@@ -279,6 +279,28 @@ function capture.of(port)
   return list
 end
 
+local function by_place(a, b)
+  return a.port == b.port and (a.file or "") < (b.file or "") or a.port < b.port
+end
+
+--- The status of all that run.
+---@return table[]
+function capture.all()
+  local list = {}
+  for self in pairs(alive) do list[#list + 1] = self:status() end
+  table.sort(list, by_place)
+  return list
+end
+
+--- The lines of `tidegate status`.
+function capture.print(request, all)
+  for _, one in ipairs(all) do
+    local lost = one.lost.ring + one.lost.slow
+    request:print(("capture %s to %s: %d packets, %d bytes%s"):format(one.port, one.file or "a command's output",
+      one.packets, one.size, lost > 0 and (", %d lost"):format(lost) or ""))
+  end
+end
+
 -- The command --------------------------------------------------------------------------------------
 
 local USAGE <const>, ENVIRONMENT <const> = 2, 3

@@ -4,6 +4,7 @@
 
 local address = require "tidegate.address"
 local advice = require "tidegate.advice"
+local capture = require "tidegate.capture"
 local attachment = require "tidegate.attachment"
 local check = require "tidegate.check"
 local console = require "tidegate.console"
@@ -25,8 +26,7 @@ local running = require "tidegate.running"
 local settings = require "tidegate.settings"
 local task = require "tidegate.task"
 local trigger = require "tidegate.trigger"
-require "tidegate.capture" -- their commands
-require "tidegate.trace"
+require "tidegate.trace" -- its command
 
 local daemon = {}
 
@@ -199,7 +199,7 @@ local function status()
     reasons = controller.reasons(), flows = controller.flows(), tables = controller.tables(),
     lists = setmetatable(assert(all_lists, memory), { __jsontype = "array" }), list_memory = memory,
     policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
-    triggers = as_object(trigger.status()),
+    triggers = as_object(trigger.status()), captures = setmetatable(capture.all(), { __jsontype = "array" }),
   }
 end
 
@@ -275,6 +275,7 @@ local function print_status(request, report)
       flows.entered, flows.full, flows.limited))
   end
   print_lists(request, report)
+  capture.print(request, report.captures)
   policy_status.print(request, report.policies, report.sets)
   for _, name in ipairs(desired.names(report.triggers)) do request:print(trigger.line(report.triggers[name])) end
   for _, name in ipairs(desired.names(report.reasons)) do

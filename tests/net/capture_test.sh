@@ -137,6 +137,24 @@ large_packets()
 	check_equal "are whole" "3 1514" "$(fields "$file" frame.cap_len | uniq -c | sed 's/^ *//')"
 }
 
+# What the switch's own stack sends in large pieces, which its device would cut: sizes of the ring's largest records.
+super_packets()
+{
+	local file=$WORK/super.pcapng
+	on sw ethtool -K eth0 tx on tso on >/dev/null
+	in_background on client ncat -l 9 >"$WORK/received"
+	sleep 0.3
+	start_capture super eth0 -w "$file" --direction egress proto=tcp dport=9
+	head -c 3000000 /dev/zero | on sw ncat --send-only 192.0.2.7 9
+	sleep 0.3
+	interrupt
+	end_of "super-packets are captured as they are" 0 super 'packets, [0-9]+ bytes$'
+	on sw ethtool -K eth0 tx off tso off >/dev/null
+	check_equal "all of their bytes" "$(stat -c %s "$WORK/received")" \
+		"$(fields "$file" tcp.len | awk '{ sum += $1 } END { print sum }')"
+	check_that "some are larger than any frame" "$(fields "$file" frame.cap_len | sort -n | tail -n 1) > 16384"
+}
+
 # --- limits --------------------------------------------------------------------------------------------------------
 
 limits()
@@ -203,6 +221,7 @@ ends()
 	check_equal "a command's capture is among those that run" 1 "$(tg eval '#tg.ports.eth0:captures()')"
 	ping_switch 5 100
 	sleep 0.2
+	check "the status tells of it" grep -qE "^capture eth0 to a command's output: 10 packets, [0-9]+ bytes$" <(tg status)
 	kill -KILL "$pid"
 	check "it ends with the command" wait_for 5 none_runs
 	wait "$pid" 2>/dev/null
@@ -305,6 +324,16 @@ from_scripts()
 	check_equal "nothing of it stays" 0 "$(tg eval '#tg.ports.eth0:captures()')"
 }
 
+the_daemon_ends()
+{
+	start_capture last eth0 -w "$WORK/last.pcapng" proto=icmp
+	ping_switch 5 100
+	daemon_stop
+	end_of "a capture ends with the daemon" 1 last '^cancelled$'
+	check_equal "and its file is whole" 10 "$(fields "$WORK/last.pcapng" frame.number | wc -l)"
+	check_equal "it is" "" "$(grep -v "Running as user" "$WORK/tshark.err")"
+}
+
 lab_up --backends 2
 script >"$WORK/policy.lua"
 daemon_start "$WORK/policy.lua"
@@ -313,6 +342,7 @@ what_was_dropped
 what_is_forwarded
 tags
 large_packets
+super_packets
 limits
 pipes
 ends
@@ -320,3 +350,4 @@ refusals
 full_disk
 stopped_reader
 from_scripts
+the_daemon_ends
