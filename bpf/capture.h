@@ -27,13 +27,13 @@ static __always_inline enum tg_tap_count record_packet(
 	struct __sk_buff *skb, const struct tg_record *head, const __u32 room)
 {
 	struct tg_record *record = bpf_ringbuf_reserve(&captures, sizeof(*record) + room, 0);
-	__u32 bytes = head->captured;
+	__u32 last = head->captured - 1; /* its number: so one comparison tells that there is a byte, and room */
 
 	if (!record)
 		return TG_TAPPED_RING_FULL;
 	*record = *head;
-	asm volatile("" : "+r"(bytes)); /* what is compared is what is used */
-	if (bytes == 0 || bytes > room || bpf_skb_load_bytes(skb, 0, record + 1, bytes)) {
+	asm volatile("" : "+r"(last)); /* what is compared is what is used */
+	if (last >= room || bpf_skb_load_bytes(skb, 0, record + 1, last + 1)) {
 		bpf_ringbuf_discard(record, BPF_RB_NO_WAKEUP);
 		return TG_TAPPED_FAILED;
 	}
