@@ -20,6 +20,7 @@
 ---@field prog tg.prog
 ---@field services table<string, tg.Service>  by name: also one that another file declares; pairs goes through those in force
 ---@field pools table<string, tg.Pool>
+---@field mirrors table<string, tg.Mirror>
 ---@field ports table<string, tg.Port>
 ---@field triggers table<string, tg.Trigger>
 tg = {}

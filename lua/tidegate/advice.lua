@@ -9,6 +9,7 @@
 local address = require "tidegate.address"
 local balancer = require "tidegate.core.balancer"
 local desired = require "tidegate.desired"
+local needs_of_mirror = require "tidegate.mirror_needs"
 local task = require "tidegate.task"
 
 local advice = {}
@@ -157,12 +158,16 @@ function advice.of(spec)
   return list
 end
 
---- The advice for the services that a plan touches: { { service, mode, needs = { { state, text }, … } }, … }.
-function advice.of_plan(made, services)
+--- The advice for the services and mirrors that a plan touches: { { service, mode, needs = { { state, text }, … } }, …,
+--- { mirror, needs }, … }.
+function advice.of_plan(made, services, mirrors)
   local touched, result = made:services(), {}
   for _, name in ipairs(desired.names(services)) do
     local spec = services[name]
     if touched[name] then result[#result + 1] = { service = name, mode = spec.mode, needs = advice.of(spec) } end
+  end
+  for _, name in ipairs(desired.names(made:mirrors())) do
+    result[#result + 1] = { mirror = name, needs = needs_of_mirror(mirrors[name]) }
   end
   return result
 end
@@ -171,7 +176,8 @@ end
 function advice.text(list)
   local lines = {}
   for _, entry in ipairs(list) do
-    lines[#lines + 1] = ("service %s needs, in %s:"):format(entry.service, entry.mode)
+    lines[#lines + 1] = entry.mirror and ("mirror %s needs:"):format(entry.mirror)
+      or ("service %s needs, in %s:"):format(entry.service, entry.mode)
     for _, need in ipairs(entry.needs) do lines[#lines + 1] = ("  %-8s %s"):format(need.state, need.text) end
   end
   return #lines > 0 and table.concat(lines, "\n") .. "\n" or ""

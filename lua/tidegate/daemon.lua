@@ -17,6 +17,8 @@ local json = require "dkjson"
 local lists = require "tidegate.lists"
 local lock = require "tidegate.lock"
 local log = require "tidegate.log"
+local mirrors = require "tidegate.mirrors"
+local needs_of_mirror = require "tidegate.mirror_needs"
 local kept = require "tidegate.policy.kept"
 local plan = require "tidegate.plan"
 local policy = require "tidegate.policy.state"
@@ -166,7 +168,7 @@ local function check_files(out, paths, as_json)
   if not message then warnings, message = examine(state) end
   if message then code = code or EXIT.no end
   local made = not message and plan.new(running, state, gen:to_do())
-  local needs = made and advice.of_plan(made, state.services)
+  local needs = made and advice.of_plan(made, state.services, state.mirrors)
   if as_json then
     out:write(plan_json(gen, made, needs, warnings, message))
   elseif message then
@@ -200,6 +202,7 @@ local function status()
     lists = setmetatable(assert(all_lists, memory), { __jsontype = "array" }), list_memory = memory,
     policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
     triggers = as_object(trigger.status()), captures = setmetatable(capture.all(), { __jsontype = "array" }),
+    mirrors = as_object(mirrors.all()),
   }
 end
 
@@ -277,6 +280,7 @@ local function print_status(request, report)
   print_lists(request, report)
   capture.print(request, report.captures)
   policy_status.print(request, report.policies, report.sets)
+  mirrors.print(request, report.mirrors)
   for _, name in ipairs(desired.names(report.triggers)) do request:print(trigger.line(report.triggers[name])) end
   for _, name in ipairs(desired.names(report.reasons)) do
     if report.reasons[name] > 0 then request:print(("reason %s: %d packets"):format(name, report.reasons[name])) end
@@ -319,11 +323,14 @@ console.register("status", function(request)
   end
 end)
 
---- What `tidegate doctor` says of the services that run.
+--- What `tidegate doctor` says of the services and mirrors that run.
 console.register("doctor", function(request)
   for _, name in ipairs(desired.names(running.services)) do
     local spec = running.services[name]
     request:write(advice.text { { service = name, mode = spec.mode, needs = advice.of(spec) } })
+  end
+  for _, name in ipairs(desired.names(running.mirrors)) do
+    request:write(advice.text { { mirror = name, needs = needs_of_mirror(running.mirrors[name]) } })
   end
 end)
 
@@ -371,6 +378,7 @@ local function start_engine(gen, state)
   if not ok then return nil, message, code end
   ok, message, code = lists.open()
   if not ok then return nil, message, code end
+  mirrors.open(instance)
   running.adopt()
   controller.on_event(on_event)
   return true
@@ -419,6 +427,7 @@ local function start(socket)
   end
   rates.watch()
   task.every(1, running.watch_ports, { name = "ports", owner = task.root() })
+  task.every(1, mirrors.watch, { name = "mirrors", owner = task.root() })
   log.info("instance %s: generation %d is in force", instance, current.number)
 end
 

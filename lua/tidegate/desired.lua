@@ -3,12 +3,13 @@
 --- tables that the plan compares and the controller takes.
 ---
 ---     { services = { web = { name, mode, fail, slots, vips, backends, … } }, ports = { eth0 = … }, lists = …,
----       policy = { policies = …, sets = … }, features = …, tunnel = …, limits = … }
+---       policy = { policies = …, sets = … }, mirrors = …, features = …, tunnel = …, limits = … }
 
 local address = require "tidegate.address"
 local check = require "tidegate.check"
 local controller = require "tidegate.core.controller"
 local lists = require "tidegate.lists"
+local mirrors = require "tidegate.mirrors"
 local overlap = require "tidegate.overlap"
 local policy = require "tidegate.policy.state"
 local pool = require "tidegate.pool"
@@ -348,12 +349,19 @@ end
 --- Kinds of declarations, each of a `port`, that the TC programs serve.
 local TC_KINDS = { "policy", "mirror", "capture" }
 
+--- What XDP forwards is copied by TC of the port that it came in by, also for a mirror of the one that it leaves by.
+local function copies_from_all(gen, kind, declaration)
+  return kind == "mirror" and declaration.direction ~= "ingress" and next(declared(gen, "service")) ~= nil
+end
+
 --- What is declared of a port that the TC programs serve, by its name (see attachment.lua).
 local function uses_of(gen, port)
   local uses = {}
   for _, kind in ipairs(TC_KINDS) do
     for name, declaration in pairs(declared(gen, kind)) do
-      if declaration.port == port then uses[kind .. " " .. name] = "file" end
+      if declaration.port == port or copies_from_all(gen, kind, declaration) then
+        uses[kind .. " " .. name] = "file"
+      end
     end
   end
   return uses
@@ -377,10 +385,11 @@ function desired.resolve(gen, admins)
       }
     end
   end
-  local draft, policies = lists.draft(gen), policy.resolve(gen)
+  local draft, policies, copies = lists.draft(gen), policy.resolve(gen), mirrors.resolve(gen)
   return {
-    services = services, ports = ports, lists = draft, policy = policies,
-    features = desired.features(services) | draft:features() | policies.features | rates.features(gen, ports),
+    services = services, ports = ports, lists = draft, policy = policies, mirrors = copies,
+    features = desired.features(services) | draft:features() | policies.features | rates.features(gen, ports)
+      | mirrors.features(copies),
     tunnel = settings.tunnel(gen), limits = settings.limits(gen),
   }
 end

@@ -31,7 +31,9 @@ local functions = {
 }
 
 --- tg.KINDs.NAME is a handle of what has that name; pairs goes through those that are declared.
-local collections = { pools = "pool", ports = "port", services = "service", triggers = "trigger" }
+local collections = {
+  mirrors = "mirror", pools = "pool", ports = "port", services = "service", triggers = "trigger",
+}
 
 --- What starts something: at a file's top level it begins at the commit.
 local function armed(name, start, once, ...)

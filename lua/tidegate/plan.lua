@@ -6,6 +6,7 @@ local address = require "tidegate.address"
 local attachment = require "tidegate.attachment"
 local desired = require "tidegate.desired"
 local lists = require "tidegate.lists"
+local mirrors = require "tidegate.mirrors"
 local policy_plan = require "tidegate.policy.plan"
 local quic = require "tidegate.quic"
 
@@ -167,15 +168,21 @@ end
 
 --- Compares two states, and waits for it; `acts` are what would be done once, after the commit.
 function plan.new(was, now, acts)
-  local self = setmetatable({ changes = {}, acts = {}, touched = {} }, meta)
+  local self = setmetatable({ changes = {}, acts = {}, touched = {}, touched_mirrors = {} }, meta)
   diff_services(self, was.services, now.services)
   diff_ports(self, was.ports, now.ports)
   diff_tunnel(self, was, now)
   diff_limits(self, was, now)
   diff_lists(self, now.lists)
   policy_plan.diff(self, was.policy, now.policy)
+  mirrors.plan(self, was.mirrors or {}, now.mirrors)
   for i, act in ipairs(acts or {}) do self.acts[i] = { text = act.text, position = act.position } end
   return self
+end
+
+--- The mirrors that are new or change: name → true.
+function Plan:mirrors()
+  return self.touched_mirrors
 end
 
 --- The services that something changes of, but for those that go: name → true.

@@ -87,6 +87,12 @@ function Port:captures()
   return require("tidegate.capture").of(self)
 end
 
+--- Declares a mirror: a copy of packets, while it is started (mirror.lua).
+function Port:mirror(given)
+  check_self(self, "mirror")
+  return require("tidegate.mirror").declare(self, given)
+end
+
 function meta:__tostring()
   return ("port %q"):format(self.name or "?")
 end

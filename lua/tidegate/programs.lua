@@ -11,6 +11,7 @@ local programs = {
   features = 0,
   ports = {},        -- directory index → handle
   taps = {},         -- the same
+  asked_taps = nil,  -- those that the next exchange is to have, while a commit is under way (mirrors.lua)
   known = false,     -- false: what an earlier daemon left is in force, whatever it is
 }
 
@@ -27,10 +28,11 @@ local function same(a, b)
   return true
 end
 
---- Puts features and policies in force; `ports` and `taps` default to those that are. true, or nil, why, code.
+--- Puts features and policies in force; `ports` and `taps` default to those that are, or are asked for. true, or nil,
+--- why, code.
 --- The caller holds the lock.
 function programs.commit(features, ports, taps)
-  ports, taps = ports or programs.ports, taps or programs.taps
+  ports, taps = ports or programs.ports, taps or programs.asked_taps or programs.taps
   if programs.known and features == programs.features and same(ports, programs.ports) and same(taps, programs.taps) then
     return true
   end

@@ -10,6 +10,7 @@ local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
 local lists = require "tidegate.lists"
 local log = require "tidegate.log"
+local mirrors = require "tidegate.mirrors"
 local policy = require "tidegate.policy.state"
 local programs = require "tidegate.programs"
 local taps = require "tidegate.taps"
@@ -20,6 +21,7 @@ local running = {
   ports = {},         -- name → port (attachment.lua)
   features = 0,       -- that the program has
   policy = policy.in_force,
+  mirrors = {},       -- name → mirror (mirrors.lua)
   tunnel = nil,       -- what ipip and gue put around a packet (settings.lua)
   limits = nil,       -- of flows that are remembered (settings.lua); nil of what was adopted
   admins = {},        -- service → backend → { admin, reason, expires }: the operator's, kept over reloads
@@ -329,14 +331,23 @@ local function drop_admins()
   end
 end
 
---- The programs with the features and policies of a state beside what the others before had.
+local function undo_policies(state, before)
+  mirrors.undo(state.mirrors)
+  if before then policy.undo(before) end
+  programs.asked_taps = nil
+end
+
+--- The programs with the features, policies and mirrors of a state beside what the others before had.
 local function set_policies(state, wanted)
-  local before, message, code = policy.commit(state.policy, running.features | wanted)
-  if not before then return nil, message, code end
-  local ok
-  ok, message, code = open_lists()
-  if ok then return before end
-  policy.undo(before)
+  local ok, message, code = mirrors.prepare(state.mirrors)
+  if not ok then return nil, message, code end
+  local before
+  before, message, code = policy.commit(state.policy, running.features | wanted)
+  if before then
+    ok, message, code = open_lists()
+    if ok then return before end
+  end
+  undo_policies(state, before)
   return nil, message, code
 end
 
@@ -356,7 +367,7 @@ function running.commit(state)
   local attached, ok
   attached, message, code = attach_all(state.ports)
   if not attached then
-    policy.undo(before)
+    undo_policies(state, before)
     return nil, message, code
   end
   set_tunnel(state.tunnel)
@@ -368,14 +379,15 @@ function running.commit(state)
   if not ok then
     set_tunnel(running.tunnel)
     attach_again(attached)
-    policy.undo(before)
+    undo_policies(state, before)
     return nil, message, code
   end
   lists.keep()
   policy.keep(state.policy)
+  mirrors.keep(state.mirrors)
   detach_others(state.ports)
   running.services, running.ports = state.services, state.ports
-  running.tunnel, running.limits = state.tunnel, state.limits
+  running.tunnel, running.limits, running.mirrors = state.tunnel, state.limits, state.mirrors
   drop_admins()
   ok, message = specialise(wanted)
   if not ok then log.error("the program keeps features that nothing uses: %s", message) end

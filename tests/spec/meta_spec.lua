@@ -114,9 +114,10 @@ describe("the stubs", function()
     assert.equal(debug.getmetatable(tg.deny), debug.getmetatable(tg.allow))
   end)
 
-  it("name the methods of ports, their rules, and sets", function()
+  it("name the methods of ports, their rules, mirrors, and sets", function()
     assert.same(sorted(methods(tg.ports.any)), sorted(without(stubs["tg.Port"], "name")))
     assert.same(sorted(methods(tg.ports.any:rule "any")), sorted(without(stubs["tg.Rule"], "port", "name")))
+    assert.same(sorted(methods(tg.mirrors.any)), sorted(without(stubs["tg.Mirror"], "name")))
     assert.same(sorted(methods(tg.set "any")), sorted(without(stubs["tg.Set"], "name")))
   end)
 
