@@ -166,6 +166,9 @@ int tg_balancer_apply(struct tg_balancer *balancer, struct tg_spec *spec, struct
 void tg_balancer_report(struct tg_balancer *balancer, const char *check_key,
 	const struct tg_probe_result *result);
 
+/* A port was attached natively (struct tg_datapath): not all devices are sent by any more. */
+void tg_balancer_publish_hops(struct tg_balancer *balancer);
+
 struct tg_status *tg_balancer_status(struct tg_balancer *balancer);
 
 /* A flow from client:port to a service's first VIP of that family, or the first that is as it says. */

@@ -17,6 +17,30 @@ static struct tg_hop hop_of(const struct tg_nexthop *next)
 }
 
 /*
+ * Frames that XDP sends by such a device would be lost, uncounted, but for those of ports with generic XDP. In
+ * nat the kernel can send them, which is what happens where no hop is known; else the packet is dropped
+ * with the reason no-port.
+ */
+static bool is_refused(const struct tg_balancer *balancer, const struct tg_nexthop *next, bool nat)
+{
+	return next->ifindex && !tg_nexthop_is_sent(next) &&
+	       (nat || __atomic_load_n(&balancer->dp->native, __ATOMIC_RELAXED));
+}
+
+static void tell_of_refusal(const struct backend *backend)
+{
+	char text[TG_ADDR_TEXT];
+
+	tg_log(TG_LOG_WARN,
+		"service %s: backend %s is reached by a device of kind %s, which native XDP can't "
+		"send by: "
+		"%s; route it by the port below",
+		backend->service->name, tg_addr_print(&backend->addr, text), backend->hop.kind,
+		backend->service->mode == TG_MODE_NAT ? "the kernel forwards its packets"
+						      : "its packets are dropped");
+}
+
+/*
  * Frames may be redirected to this port from now on. The kernel takes a port that vanishes out of
  * the map itself.
  */
@@ -45,10 +69,25 @@ void tg_hop_publish(struct backend *backend)
 	struct tg_balancer *balancer = backend->service->balancer;
 	struct tg_hop hop = hop_of(&backend->hop);
 
-	if (backend->hop.routed && backend->service->mode == TG_MODE_L2DSR)
+	bool refused = is_refused(balancer, &backend->hop, backend->service->mode == TG_MODE_NAT);
+
+	if (refused && !backend->refused)
+		tell_of_refusal(backend);
+	backend->refused = refused;
+	if (refused || (backend->hop.routed && backend->service->mode == TG_MODE_L2DSR))
 		hop = (struct tg_hop){ 0 }; /* a gateway would route the VIP, not deliver it */
 	allow_port(balancer, hop.ifindex);
 	write_hop(&balancer->dp->backends[backend->index], &hop, backend->hop.mtu);
+}
+
+void tg_balancer_publish_hops(struct tg_balancer *balancer)
+{
+	tg_list_each(position, &balancer->services) {
+		struct service *service = service_of_list(position);
+
+		tg_list_each(at, &service->backends)
+			tg_hop_publish(backend_of_list(at));
+	}
 }
 
 static void on_hop(void *user, const struct tg_nexthop *next)
@@ -108,10 +147,12 @@ static void on_route(void *user, const struct tg_prefix *prefix, const struct tg
 		bpf_map_delete_elem(map, &key);
 		return;
 	}
-	route.hop = hop_of(next);
+	if (!is_refused(balancer, next, true)) {
+		route.hop = hop_of(next);
+		allow_port(balancer, next->ifindex);
+	}
 	route.mtu = next->mtu;
 	route.flags = next->state == TG_NEXTHOP_LOCAL ? TG_ROUTE_LOCAL : 0;
-	allow_port(balancer, next->ifindex);
 	if (bpf_map_update_elem(map, &key, &route, BPF_ANY))
 		give_up_routes(balancer, v6, -errno);
 }

@@ -54,6 +54,7 @@ struct backend {
 	struct check *check;
 	struct tg_nexthop_watch *watch;
 	struct tg_nexthop hop;
+	bool refused; /* and XDP can't send by its device */
 	struct tg_backend_owner recorded; /* as it stands in `backend_owners` */
 };
 

@@ -125,6 +125,7 @@ struct tg_datapath {
 	struct tg_port_slots *slots;
 	__u32 programs;		     /* how many were put in force since it was opened */
 	bool adopted;		     /* this instance was running already */
+	bool native;		     /* a port was attached to its driver; of any thread */
 	struct tg_backend *backends; /* mapped */
 	struct tg_clock *clock;	     /* mapped */
 	struct tg_tunnel *tunnel;    /* mapped; NULL without ipip and gue */

@@ -144,14 +144,27 @@ static void work_attach(struct tg_call *call)
 {
 	struct attach_call *this = (struct attach_call *)call;
 
-	call->code = tg_datapath_attach(&tg_controller_of_call(call)->datapath, this->device,
-		this->mode, &this->out, &call->error);
+	struct tg_datapath *dp = &tg_controller_of_call(call)->datapath;
+
+	call->code = tg_datapath_attach(dp, this->device, this->mode, &this->out, &call->error);
+	if (!call->code && this->out.mode == TG_XDP_NATIVE)
+		__atomic_store_n(&dp->native, true, __ATOMIC_RELAXED);
+}
+
+static void publish_hops(void *arg)
+{
+	struct tg_controller *controller = arg;
+
+	tg_balancer_publish_hops(controller->balancer);
 }
 
 static int push_attachment(struct tg_call *call, lua_State *L)
 {
 	struct attach_call *this = (struct attach_call *)call;
+	struct tg_controller *controller = tg_controller_of_call(call);
 
+	if (this->out.mode == TG_XDP_NATIVE && controller->engine)
+		tg_engine_post(controller->engine, publish_hops, controller);
 	lua_createtable(L, 0, 4);
 	lua_pushinteger(L, this->out.ifindex);
 	lua_setfield(L, -2, "ifindex");

@@ -123,6 +123,11 @@ struct tg_nexthop {
 	char kind[16];		/* of the device, as in struct tg_link: the user refuses what it can't send on */
 };
 
+/*
+ * Can native XDP send by the device? Not by those that are made of others (bridges, VLANs …), as generic XDP
+ * and the kernel can.
+ */
+bool tg_nexthop_is_sent(const struct tg_nexthop *nexthop);
 /* "resolved", "no route", …: for messages. */
 const char *tg_nexthop_state_name(enum tg_nexthop_state state);
 

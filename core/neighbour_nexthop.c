@@ -47,6 +47,16 @@ const char *tg_nexthop_state_name(enum tg_nexthop_state state)
 	return names[state];
 }
 
+bool tg_nexthop_is_sent(const struct tg_nexthop *nexthop)
+{
+	static const char *const kinds[] = { "bridge", "vlan", "macvlan", "ipvlan", "vxlan", "wireguard" };
+
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
+		if (!strcmp(nexthop->kind, kinds[i]))
+			return false;
+	return true;
+}
+
 /* ---- from a route to a next hop ---- */
 
 static enum tg_nexthop_state link_state(const struct tg_link *link, const struct tg_neigh *hop)

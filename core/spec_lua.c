@@ -344,6 +344,8 @@ void tg_push_nexthop(lua_State *L, const struct tg_nexthop *hop)
 	set_integer(L, "device", hop->device);
 	set_integer(L, "mtu", hop->mtu);
 	set_string(L, "kind", hop->kind);
+	lua_pushboolean(L, tg_nexthop_is_sent(hop));
+	lua_setfield(L, -2, "native");
 	if (hop->routed)
 		set_addr(L, "gateway", &hop->gateway);
 	if (hop->ifindex) {

@@ -172,6 +172,7 @@ function Service:lookup(client, options) end
 ---@field ifindex integer  of the device it is reached by
 ---@field device integer  of the port that XDP sends from
 ---@field kind string  of the device
+---@field native boolean  native XDP can send by the device: not by a bridge, a VLAN …
 ---@field mtu integer
 ---@field gateway? string
 ---@field mac? string

@@ -21,9 +21,6 @@ local NAMED <const> = 3    -- of those with the same trouble
 --- Bytes that a tunnel puts before a packet, by the backend's family.
 local HEADS = { ipip = { [4] = 20, [6] = 40 }, gue = { [4] = 28, [6] = 48 } }
 
---- Kinds of devices that XDP can't send by, but for generic XDP.
-local NOT_SENT_BY = { bridge = true, vlan = true, macvlan = true, vxlan = true, wireguard = true }
-
 local FORWARDING = {
   [4] = { path = "/proc/sys/net/ipv4/ip_forward", sysctl = "net.ipv4.ip_forward" },
   [6] = { path = "/proc/sys/net/ipv6/conf/all/forwarding", sysctl = "net.ipv6.conf.all.forwarding" },
@@ -70,9 +67,9 @@ local SILENT <const> = "its MAC address is not known yet: it was not spoken with
 local function trouble(spec, backend, hop)
   if hop.state == "no neighbour" then return SILENT end
   if hop.state ~= "resolved" then return ("its next hop is not known: %s"):format(hop.state) end
-  if NOT_SENT_BY[hop.kind] then
-    return ("it is reached by a device of kind %s, which native XDP can't send by: route it by the port below")
-      :format(hop.kind)
+  if not hop.native then
+    return ("it is reached by a device of kind %s, which native XDP can't send by: %s; route it by the port below")
+      :format(hop.kind, spec.mode == "nat" and "the kernel forwards its packets" or "its packets are dropped")
   end
   local head = HEADS[spec.mode] and HEADS[spec.mode][backend.addr:find(":", 1, true) and 6 or 4]
   if head and hop.mtu > 0 and hop.mtu - head < MTU then
