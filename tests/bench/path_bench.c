@@ -2,7 +2,9 @@
 /*
  * path_bench NAME ACTION ADDRESS PORT PINS JSON: packets a second along a whole path of veth pairs,
  * through the switch (a daemon's program, pinned below PINS) and beside it through a program that does
- * nothing but ACTION: drop, tx or redirect. Called by path.sh, which makes the namespaces:
+ * nothing but ACTION: drop, tx or redirect. Or ACTION is filter: both drop what no rule accepts, the
+ * switch by its policy, the other by whatever it has (nftables, see filter.sh). Called by path.sh and
+ * filter.sh, which make the namespaces:
  *
  *	gen:g0 ── s0:sw (the daemon)	gen:h0 ── b0:bare (the bare program)
  *	gen:g1 ── s1			gen:h1 ── b1
@@ -11,6 +13,8 @@
  * from 2^20 sources in 10.0.0.0/12 to ADDRESS:PORT. All is one thread's work on one CPU, NAPI
  * included, so the time of a run is the path's. Both switches take turns, ROUNDS times; printed are
  * the medians. Each frame must have arrived where ACTION says: at a sink or among the dropped.
+ *
+ * Environment: GEN and BARE, the namespaces; FRAMES, how many a run sends (1048576).
  */
 #include <arpa/inet.h>
 #include <errno.h>
@@ -34,7 +38,6 @@
 #include "path_bench.skel.h"
 
 #define ROUNDS 7
-#define FRAMES (1 << 20)
 #define FLOWS  (1 << 20)
 
 static void die(const char *what)
@@ -120,7 +123,8 @@ static double seconds(void)
 struct path {
 	struct path_bench_bpf *object;
 	int reasons; /* the daemon's */
-	bool drops;
+	bool drops, filters;
+	__u32 frames; /* a run */
 };
 
 /* Frames that went the way they should, so far: arrived, or dropped as denied. */
@@ -128,17 +132,19 @@ static __u64 seen(const struct path *path, bool bare)
 {
 	int arrived = bpf_map__fd(path->object->maps.arrived);
 
+	if (path->filters)
+		return bare ? 0 : sum(path->reasons, TG_REASON_POLICY_DROP);
 	if (!path->drops)
 		return sum(arrived, 0);
 	return bare ? sum(arrived, 1) : sum(path->reasons, TG_REASON_DENIED);
 }
 
-/* Sends FRAMES out of a device: packets a second. */
+/* Sends frames out of a device: packets a second. What another filter drops, its own counters tell: filter.sh. */
 static double run(const struct path *path, const char *from, bool bare)
 {
 	__u8 data[64] = { 0 };
 	LIBBPF_OPTS(bpf_test_run_opts, opts, .data_in = data, .data_size_in = sizeof(data),
-		.repeat = FRAMES, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
+		.repeat = path->frames, .flags = BPF_F_TEST_XDP_LIVE_FRAMES, .batch_size = 64);
 	__u32 zero = 0, index = device(from);
 	__u64 before = seen(path, bare), got;
 	double start;
@@ -150,10 +156,10 @@ static double run(const struct path *path, const char *from, bool bare)
 	if (bpf_prog_test_run_opts(bpf_program__fd(path->object->progs.path_sender), &opts))
 		die("live frames");
 	start = seconds() - start;
-	got = seen(path, bare) - before;
-	if (got < FRAMES - FRAMES / 100) {
-		fprintf(stderr, "path_bench: %llu of %d frames from %s took the path\n", got,
-			FRAMES, from);
+	got = path->filters && bare ? path->frames : seen(path, bare) - before;
+	if (got < path->frames - path->frames / 100) {
+		fprintf(stderr, "path_bench: %llu of %u frames from %s took the path\n", got,
+			path->frames, from);
 		exit(1);
 	}
 	return got / start;
@@ -184,17 +190,22 @@ static void set_up(struct path *path, char **argv)
 	path->object->bss->flow_mask = FLOWS - 1;
 	make_frame(path->object->bss->frame, argv[3], atoi(argv[4]));
 	path->drops = !strcmp(argv[2], "drop");
+	path->filters = !strcmp(argv[2], "filter");
+	path->frames = getenv("FRAMES") ? atoi(getenv("FRAMES")) : 1 << 20;
 	snprintf(reasons, sizeof(reasons), "%s/maps/reasons", argv[5]);
 	path->reasons = bpf_obj_get(reasons);
 	if (path->reasons < 0)
 		die(reasons);
 	enter(getenv("BARE"));
-	attach("b0", bare_program(path->object, argv[2]));
-	attach("b1", path->object->progs.path_sink);
-	index = device("b1");
-	bpf_map_update_elem(bpf_map__fd(path->object->maps.other), &zero, &index, 0);
+	if (!path->filters) {
+		attach("b0", bare_program(path->object, argv[2]));
+		attach("b1", path->object->progs.path_sink);
+		index = device("b1");
+		bpf_map_update_elem(bpf_map__fd(path->object->maps.other), &zero, &index, 0);
+	}
 	enter(getenv("GEN"));
-	for (const char **name = (const char *[]){ "g0", "g1", "h0", "h1", NULL }; *name; name++)
+	for (const char **name = (const char *[]){ "g0", "h0", "g1", "h1", NULL };
+		*name && !(path->filters && strcmp(*name + 1, "0")); name++)
 		attach(*name, path->object->progs.path_sink);
 }
 
@@ -227,8 +238,9 @@ int main(int argc, char **argv)
 	qsort(ours, ROUNDS, sizeof(*ours), compare);
 	qsort(bare, ROUNDS, sizeof(*bare), compare);
 	qsort(ratio, ROUNDS, sizeof(*ratio), compare);
-	printf("%-16s %6.2f million packets/s, bare %-8s %6.2f: %.2f of it\n", argv[1],
-		ours[ROUNDS / 2] / 1e6, argv[2], bare[ROUNDS / 2] / 1e6, ratio[ROUNDS / 2]);
+	printf("%-16s %6.3f million packets/s, %s %-8s %6.3f: %.2f of it\n", argv[1],
+		ours[ROUNDS / 2] / 1e6, path.filters ? "another" : "bare", argv[2],
+		bare[ROUNDS / 2] / 1e6, ratio[ROUNDS / 2]);
 	json = fopen(argv[6], "a");
 	if (!json)
 		die(argv[6]);
