@@ -94,6 +94,7 @@ TG_MAP(vip_marks, ARRAY, 1, __u32, struct tg_vip_marks, TG_MAPPED);
 
 /* Ports, their policies (see ports_abi.h; the loader makes as many pages as they need) and what rules count. */
 TG_MAP(ports, HASH, TG_MAX_PORTS, __u32, struct tg_port, BPF_F_NO_PREALLOC);
+TG_MAP(near_ports, ARRAY, TG_NEAR_PORTS, __u32, struct tg_port, 0);
 TG_MAP(policy_pages, ARRAY, 4, __u32, struct tg_policy_page, TG_MAPPED | BPF_F_RDONLY_PROG);
 TG_MAP(port_names, ARRAY, TG_MAX_PORTS, __u32, struct tg_port_name, 0);
 TG_MAP(rule_keys, ARRAY, TG_MAX_RULE_COUNTERS, __u32, struct tg_rule_key, 0);

@@ -35,8 +35,13 @@ static __always_inline const void *policy_page(__u32 number)
 #define JUDGED_ACCEPTED(judged, rule) ((__u64)(rule) << 32 | ((judged) & 0xff0000))
 #define JUDGED_DROPPED(judged)	      (((judged) & ~0xffffull) | TG_ACTION_DROP)
 
+/* Of most devices one load tells; a hash costs a fifth of what a whole policy does. */
 static __always_inline const struct tg_port *port_of(__u32 ifindex)
 {
+	const struct tg_port *near = bpf_map_lookup_elem(&near_ports, &ifindex);
+
+	if (likely(near && near->flags & TG_PORT_NEAR))
+		return near;
 	return bpf_map_lookup_elem(&ports, &ifindex);
 }
 
@@ -148,7 +153,7 @@ static __always_inline void count_rule(__u64 judged, __u32 bytes)
 		return;
 	counter->packets++;
 	counter->bytes += bytes;
-	counter->last = bpf_ktime_get_coarse_ns();
+	counter->last = bpf_jiffies64();
 }
 
 #endif

@@ -17,13 +17,18 @@ enum tg_direction { TG_INGRESS, TG_EGRESS, TG_DIRECTIONS };
 #define TG_MAX_PORTS 256
 #define TG_MAX_TAPS	  32 /* mirrors and captures of an instance */
 
-/* Hash `ports`, by interface index. A port keeps its slot as long as it is declared. */
+/*
+ * Hash `ports`, by interface index; and again in array `near_ports`, for those whose index is below
+ * TG_NEAR_PORTS, so that these cost a load. A port keeps its slot as long as it is declared.
+ */
+#define TG_NEAR_PORTS 4096
 struct tg_port {
 	__u32 slot;
 	__u32 flags;		    /* TG_PORT_* */
 	__u32 taps[TG_DIRECTIONS]; /* bit t: tap t is at work in that direction */
 };
 
+#define TG_PORT_NEAR 0x80000000u /* in `near_ports`: there is one with this index */
 #define TG_PORT_TC	0x01 /* the TC programs are attached: XDP may hand packets over to them */
 #define TG_PORT_CLSACT	0x02 /* as filters of a clsact qdisc (for the controller) */
 #define TG_PORT_QDISC	0x04 /* which we made */

@@ -91,6 +91,7 @@
 	X(DENY6_RECORDS, deny6_records, TG_FEATURE_DENY6) \
 	X(VIP_MARKS, vip_marks, TG_FOR_FLOWS) \
 	X(PORTS, ports, TG_FOR_TC) \
+	X(NEAR_PORTS, near_ports, TG_FOR_TC) \
 	X(PORT_NAMES, port_names, TG_FOR_TC) \
 	X(RULE_KEYS, rule_keys, TG_FOR_POLICY) \
 	X(RULE_COUNTERS, rule_counters, TG_FOR_POLICY) \

@@ -173,6 +173,26 @@ bool tg_port_entered(const struct tg_datapath *dp, unsigned int ifindex, struct 
 	       !bpf_map_lookup_elem(dp->maps[TG_MAP_PORTS], &ifindex, port);
 }
 
+/* What programs know of the port with that index; NULL: nothing any more. */
+static int write_entry(
+	const struct tg_datapath *dp, unsigned int ifindex, const struct tg_port *port, __u64 flags)
+{
+	struct tg_port near = { 0 };
+	int result = 0;
+
+	if (port) {
+		near = *port;
+		near.flags |= TG_PORT_NEAR;
+		result = bpf_map_update_elem(dp->maps[TG_MAP_PORTS], &ifindex, port, flags);
+	}
+	if (!result && ifindex < TG_NEAR_PORTS)
+		result = bpf_map_update_elem(
+			dp->maps[TG_MAP_NEAR_PORTS], &ifindex, &near, BPF_ANY);
+	if (!port)
+		bpf_map_delete_elem(dp->maps[TG_MAP_PORTS], &ifindex);
+	return result ? -errno : 0;
+}
+
 struct stale {
 	const struct tg_datapath *dp;
 	__u32 slot;
@@ -184,7 +204,7 @@ static void remove_stale(void *user, unsigned int ifindex, const struct tg_port 
 	struct stale *stale = user;
 
 	if (port->slot == stale->slot && ifindex != stale->but)
-		bpf_map_delete_elem(stale->dp->maps[TG_MAP_PORTS], &ifindex);
+		write_entry(stale->dp, ifindex, NULL, 0);
 }
 
 /* By other indexes than `but`. */
@@ -206,8 +226,7 @@ int tg_port_enter(struct tg_datapath *dp, unsigned int ifindex, const char *devi
 	remove_others(dp, slot, ifindex);
 	uv_mutex_lock(&dp->slots->lock);
 	memcpy(port.taps, dp->slots->all[slot].taps, sizeof(port.taps));
-	if (bpf_map_update_elem(dp->maps[TG_MAP_PORTS], &ifindex, &port, BPF_ANY))
-		result = -errno;
+	result = write_entry(dp, ifindex, &port, BPF_ANY);
 	uv_mutex_unlock(&dp->slots->lock);
 	return result ? tg_fail(error, result, "port %s: can't be entered: %s", device,
 				strerror(-result))
@@ -236,13 +255,14 @@ static void change_taps(void *user, unsigned int ifindex, const struct tg_port *
 {
 	struct taps_change *change = user;
 	struct tg_port port = *was;
+	int result;
 
 	if (port.slot != change->slot)
 		return;
 	memcpy(port.taps, change->taps, sizeof(port.taps));
-	if (bpf_map_update_elem(change->dp->maps[TG_MAP_PORTS], &ifindex, &port, BPF_EXIST) &&
-		errno != ENOENT)
-		change->result = -errno;
+	result = write_entry(change->dp, ifindex, &port, BPF_EXIST);
+	if (result && result != -ENOENT)
+		change->result = result;
 }
 
 int tg_port_taps(struct tg_datapath *dp, const char *device, enum tg_direction direction,

@@ -11,6 +11,7 @@
  */
 #include "controller_lua.h"
 #include "policy.h"
+#include "jiffies.h"
 #include "policy_lua.h"
 #include "refuse.h"
 #include "rule_counters.h"
@@ -245,17 +246,8 @@ static int l_counter(lua_State *L)
 	return 1;
 }
 
-/* Seconds since 1970 of a time of the programs' clock. */
-static lua_Number date_of(__u64 ns)
-{
-	struct timespec real, mono;
-
-	clock_gettime(CLOCK_REALTIME, &real);
-	clock_gettime(CLOCK_MONOTONIC, &mono);
-	return (real.tv_sec - mono.tv_sec) + (real.tv_nsec - mono.tv_nsec) / 1e9 + ns / 1e9;
-}
-
-static void push_counter(lua_State *L, const struct tg_rule_counter *cpus)
+static void push_counter(
+	lua_State *L, const struct tg_rule_counter *cpus, const struct tg_ticks *ticks)
 {
 	struct tg_rule_counter sum = { 0 };
 
@@ -270,7 +262,7 @@ static void push_counter(lua_State *L, const struct tg_rule_counter *cpus)
 	lua_pushinteger(L, sum.bytes);
 	lua_setfield(L, -2, "bytes");
 	if (sum.last) {
-		lua_pushnumber(L, date_of(sum.last));
+		lua_pushnumber(L, tg_ticks_date(ticks, sum.last));
 		lua_setfield(L, -2, "last");
 	}
 }
@@ -280,8 +272,12 @@ static int l_counters(lua_State *L)
 {
 	struct tg_datapath *dp = &tg_controller_opened(L)->datapath;
 	struct tg_rule_counter *cpus;
+	struct tg_error error;
+	struct tg_ticks ticks;
 
 	luaL_checktype(L, 1, LUA_TTABLE);
+	if (tg_ticks_read(&ticks, &error))
+		return luaL_error(L, "%s", error.text);
 	cpus = lua_newuserdatauv(L, libbpf_num_possible_cpus() * sizeof(*cpus), 0);
 	lua_createtable(L, lua_rawlen(L, 1), 0);
 	for (size_t i = 1; i <= lua_rawlen(L, 1); i++) {
@@ -293,7 +289,7 @@ static int l_counters(lua_State *L)
 		if (dp->maps[TG_MAP_RULE_COUNTERS] < 0 ||
 			bpf_map_lookup_elem(dp->maps[TG_MAP_RULE_COUNTERS], &counter, cpus))
 			memset(cpus, 0, libbpf_num_possible_cpus() * sizeof(*cpus));
-		push_counter(L, cpus);
+		push_counter(L, cpus, &ticks);
 		lua_rawseti(L, -2, i);
 	}
 	return 1;

@@ -198,7 +198,7 @@ static void lay_out(const struct tg_rule *rules, int count, struct tg_policy_pag
 
 static void open_program(struct bench *b, const struct tg_policy_pages *pages)
 {
-	struct tg_port port = { 0 };
+	struct tg_port port = { .flags = TG_PORT_NEAR };
 	__u32 loopback = 1;
 
 	b->object = policy_bench_bpf__open();
@@ -211,7 +211,7 @@ static void open_program(struct bench *b, const struct tg_policy_pages *pages)
 	bpf_map__set_map_flags(b->object->maps.policy_pages, BPF_F_MMAPABLE);
 	if (policy_bench_bpf__load(b->object))
 		die("load");
-	if (bpf_map_update_elem(bpf_map__fd(b->object->maps.ports), &loopback, &port, BPF_ANY))
+	if (bpf_map_update_elem(bpf_map__fd(b->object->maps.near_ports), &loopback, &port, BPF_ANY))
 		die("ports");
 }
 
