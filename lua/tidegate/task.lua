@@ -337,7 +337,7 @@ local function check_seconds(seconds, level)
   end
 end
 
---- Calls `fn` once. Returns a function that prevents it.
+--- Calls `fn` once, in no task. Returns a function that prevents it.
 local function arm(seconds, fn)
   local timer = table.remove(idle_timers) or uv.new_timer()
   timer:start(milliseconds(seconds), 0, function()
@@ -519,6 +519,7 @@ function task.shutdown()
   kick = nil
 end
 
+task.arm = arm
 task.check_seconds = check_seconds
 
 log.ask_script(function() return current and current.owner.script end)

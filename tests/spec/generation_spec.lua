@@ -196,7 +196,7 @@ describe("what is not in force yet", function()
   it("is checked where it is written", function()
     local problems = scripts.problems(scripts.load {
       ["a.lua"] = "tg.spawn(7)", ["b.lua"] = "tg.every(0, print)", ["c.lua"] = "\ntg.after('soon', print)",
-      ["d.lua"] = "tg.on('a-b', print)", ["e.lua"] = "tg.every(1)",
+      ["d.lua"] = "tg.on('a b', print)", ["e.lua"] = "tg.every(1)",
     })
     assert.equal("a.lua:1: tg.spawn: 7 given, a function expected", problems[1])
     assert.matches("^b.lua:1: tg.every: 0 given, seconds from 0.001", problems[2])
