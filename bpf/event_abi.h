@@ -29,18 +29,26 @@ enum tg_event_kind {
 struct tg_packet_event {
 	__u64 time; /* ns of the coarse clock (CLOCK_MONOTONIC) */
 	__u8 kind;  /* enum tg_event_kind */
-	__u8 v6;
+	__u8 family; /* 4 or 6; 0: the packet could not be told what it is */
 	__u8 proto;
 	__u8 direction; /* enum tg_direction */
 	__u32 ifindex;
 	__be32 src[4], dst[4]; /* IPv4 in the first */
-	__be16 sport, dport;   /* of ICMP: type and code */
+	__be16 sport, dport;   /* of ICMP: its type in the first */
 	__u32 length;	       /* of the packet */
 	__u32 rule;	       /* counter; of DENY_HIT the class */
 	__u16 reason;	       /* enum tg_reason */
-	__u8 action;	       /* enum tg_action */
+	__u8 action;	       /* enum tg_action: what the rule says */
 	__u8 tcp_flags;
 	__u32 sample; /* one packet in so many is told; 1: each */
+	__u32 flags;  /* TG_RULE_* of the rule */
+};
+
+/* What limits events that are sampled: per-CPU array `event_limits`, by kind (see bpf/event.h). */
+struct tg_event_limit {
+	__u64 window;	   /* in which these were: */
+	__u32 seen, told;
+	__u32 shift;	   /* one in 2^shift is told */
 	__u32 pad;
 };
 

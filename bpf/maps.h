@@ -116,6 +116,7 @@ TG_MAP(tap_counters, PERCPU_ARRAY, TG_MAX_TAPS *TG_TAP_COUNT, __u32, struct tg_c
 /* What ports count, what is told of packets (see event.h). */
 TG_MAP(port_counters, PERCPU_ARRAY, TG_MAX_PORTS *TG_DIRECTIONS, __u32,
 	struct tg_port_counters, 0);
+TG_MAP(event_limits, PERCPU_ARRAY, TG_EVENT_COUNT, __u32, struct tg_event_limit, 0);
 TG_MAP(event_counters, PERCPU_ARRAY, TG_EVENT_COUNT *TG_EVENT_COUNTS, __u32, __u64, 0);
 
 struct {

@@ -10,6 +10,7 @@
 #include "maps.h"
 
 #include "count.h"
+#include "event.h"
 #include "follow.h"
 #include "handover.h"
 #include "packet.h"
@@ -30,6 +31,7 @@ static __always_inline int verdict(struct __sk_buff *skb, const struct passage *
 	const enum tg_direction direction, const bool v6)
 {
 	count_rule(judged, skb->len);
+	tell_judged(&p->key, judged, skb->ifindex, skb->len, direction, p->known, v6);
 	show(skb, p, judged, direction, v6);
 	switch (JUDGED_ACTION(judged)) {
 	case TG_ACTION_ACCEPT:
@@ -84,6 +86,7 @@ static __always_inline int handle_odd(struct __sk_buff *skb, const struct passag
 
 	rate_packet(skb, NULL, policy);
 	count_rule(judged, skb->len);
+	tell_judged(&p->key, judged, skb->ifindex, skb->len, direction, false, false);
 	show(skb, p, judged, direction, false);
 	if (JUDGED_ACTION(judged) == TG_ACTION_ACCEPT)
 		return GO_ON;

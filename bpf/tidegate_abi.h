@@ -41,7 +41,8 @@
 	X(FLOW, "flow", 25)	      /* stateful ones, with flows of our own */                    \
 	X(CONNTRACK, "conntrack", 26) /* or the kernel's */                                         \
 	X(TAP, "tap", 27)	      /* mirrors, captures: of TC, and of XDP for what it forwards */ \
-	X(RATES, "rates", 28)	      /* ports count kinds of packets */
+	X(RATES, "rates", 28)	      /* ports count kinds of packets */                           \
+	X(EVENTS, "events", 29)	      /* XDP tells what deny lists drop */
 
 enum tg_feature {
 #define TG_FEATURE_ENUM(symbol, name, bit) TG_FEATURE_##symbol = 1 << (bit),
@@ -56,6 +57,8 @@ enum tg_feature {
 #define TG_FEATURES_TC                                                                             \
 	(TG_FEATURE_POLICY | TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK | TG_FEATURE_TAP |            \
 		TG_FEATURE_RATES)
+/* Those by which anything is told by the ring `events`. */
+#define TG_FEATURES_EVENT (TG_FEATURE_POLICY | TG_FEATURE_FLOW | TG_FEATURE_EVENTS)
 #define TG_FEATURES_XDP (TG_FEATURE_ALL & ~(TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK))
 
 /* Limits of one instance. */

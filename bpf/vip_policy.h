@@ -8,6 +8,7 @@
 #ifndef TIDEGATE_VIP_POLICY_H
 #define TIDEGATE_VIP_POLICY_H
 
+#include "event.h"
 #include "maps.h"
 #include "packet.h"
 #include "parse.h"
@@ -49,34 +50,54 @@ static __always_inline bool is_for_tc(const struct tg_port *port, enum tg_action
 		action == TG_ACTION_DROP && port->taps[TG_INGRESS]);
 }
 
-static __always_inline enum tg_reason vip_judge(
+/* A reason, and the judgement, where its rule wants it told. */
+#define VIP_JUDGED(reason, judged) ((judged) | (__u64)(reason) << 24)
+#define VIP_REASON(judged)	   ((judged) >> 24 & 0xff)
+
+static __always_inline __u64 vip_judge(
 	packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind, const bool v6)
 {
 	const struct tg_port *port = port_of(ctx->ingress_ifindex);
 	struct policy_key key = {};
+	enum tg_reason reason;
 	__u64 judged;
 
 	if (!port || !vip_key(ctx, &key, place, ports, kind, v6))
-		return TG_REASON_NONE;
+		return VIP_JUDGED(TG_REASON_NONE, 0);
 	judged = policy_judge(TG_POLICY_OF_PORT(port->slot, TG_INGRESS), &key, v6);
 	if (judged == UNJUDGED || (kind & KIND_BELONGS && JUDGED_POLICY(judged) & STATEFUL))
-		return TG_REASON_NONE;
+		return VIP_JUDGED(TG_REASON_NONE, 0);
 	if (is_for_tc(port, JUDGED_ACTION(judged)))
-		return TG_REASON_REFUSED_BY_TC;
+		return VIP_JUDGED(TG_REASON_REFUSED_BY_TC, 0);
 	count_rule(judged, PLACE_BYTES(place));
-	return JUDGED_ACTION(judged) == TG_ACTION_ACCEPT ? TG_REASON_NONE : TG_REASON_POLICY_DROP;
+	reason = JUDGED_ACTION(judged) == TG_ACTION_ACCEPT ? TG_REASON_NONE : TG_REASON_POLICY_DROP;
+	return VIP_JUDGED(reason, judged);
 }
 
 /* Functions of their own: their stack is not that of what comes after. */
 #define VIP_JUDGE(name, v6)                                                                        \
-	__noinline int name(packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind)                 \
+	__noinline __u64 name(packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind)                 \
 	{                                                                                          \
 		if (!(features & TG_FEATURE_POLICY))                                               \
-			return TG_REASON_NONE;                                                     \
+			return VIP_JUDGED(TG_REASON_NONE, 0);                                      \
 		return vip_judge(ctx, place, ports, kind, v6);                                     \
 	}
 VIP_JUDGE(vip_judge4, false)
 VIP_JUDGE(vip_judge6, true)
+
+/* Likewise: tells of the packet, by its rule. */
+#define VIP_TELL(name, v6)                                                                         \
+	__noinline int name(packet_ctx *ctx, __u32 place, __u32 ports, __u32 kind, __u64 judged)   \
+	{                                                                                          \
+		struct policy_key key = {};                                                        \
+                                                                                                   \
+		if (!(features & TG_FEATURE_POLICY) || !vip_key(ctx, &key, place, ports, kind, v6)) \
+			return 0;                                                                  \
+		return event_judged(&key, judged, ctx->ingress_ifindex, PLACE_BYTES(place),        \
+			EVENT_WHAT(0, TG_INGRESS, v6, true));                                      \
+	}
+VIP_TELL(vip_tell4, false)
+VIP_TELL(vip_tell6, true)
 
 /* Of an ICMP error, its header is `l4`; a later fragment has none. */
 static __always_inline __u32 vip_kind(const struct packet *pkt)
@@ -94,13 +115,21 @@ static __always_inline __u32 vip_kind(const struct packet *pkt)
 static __always_inline enum tg_reason vip_policy(
 	packet_ctx *ctx, const struct packet *pkt, const bool belongs, const bool v6)
 {
+	__u64 judged;
 	__u32 kind;
 
 	if (!(features & TG_FEATURE_POLICY))
 		return TG_REASON_NONE;
 	kind = vip_kind(pkt) | (belongs ? KIND_BELONGS : 0);
-	return v6 ? vip_judge6(ctx, PLACE(pkt), pkt->ports, kind)
-		  : vip_judge4(ctx, PLACE(pkt), pkt->ports, kind);
+	judged = v6 ? vip_judge6(ctx, PLACE(pkt), pkt->ports, kind)
+		    : vip_judge4(ctx, PLACE(pkt), pkt->ports, kind);
+	if (unlikely(EVENT_WANTED(judged)) && !tracing) {
+		if (v6)
+			vip_tell6(ctx, PLACE(pkt), pkt->ports, kind, judged);
+		else
+			vip_tell4(ctx, PLACE(pkt), pkt->ports, kind, judged);
+	}
+	return VIP_REASON(judged);
 }
 
 #endif

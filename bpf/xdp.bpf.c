@@ -13,6 +13,7 @@
 #include "bogus.h"
 #include "count.h"
 #include "deny.h"
+#include "event.h"
 #include "handover.h"
 #include "nat.h"
 #include "packet.h"
@@ -60,6 +61,7 @@ static __always_inline int handle(struct xdp_md *ctx, struct packet *pkt, const 
 	if (!has_ip_header(ctx, pkt, v6))
 		return refuse(ctx, TG_REASON_TRUNCATED);
 	reason = deny(ctx, pkt, v6);
+	tell_denied(ctx, pkt, reason, v6);
 	if (reason == TG_REASON_NONE)
 		reason = bogus(ctx, pkt, v6);
 	if (reason != TG_REASON_NONE)

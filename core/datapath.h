@@ -105,8 +105,9 @@
 	X(TAP_COUNTERS, tap_counters, TG_FEATURE_TAP) \
 	X(CAPTURES, captures, TG_FEATURE_TAP) \
 	X(PORT_COUNTERS, port_counters, TG_FEATURE_RATES) \
-	X(EVENT_COUNTERS, event_counters, TG_FOR_TC) \
-	X(EVENTS, events, TG_FOR_TC)
+	X(EVENT_COUNTERS, event_counters, TG_FEATURES_EVENT) \
+	X(EVENT_LIMITS, event_limits, TG_FEATURES_EVENT) \
+	X(EVENTS, events, TG_FEATURES_EVENT)
 
 enum tg_map {
 #define TG_MAP_ENUM(symbol, name, needed_for) TG_MAP_##symbol,

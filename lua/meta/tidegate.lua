@@ -49,27 +49,6 @@ tg = {}
 ---@param options tg.InstanceOptions
 function tg.instance(options) end
 
---- Calls `fn(event)`, as a task, for each event whose name matches the pattern; `*` stands for any
---- characters. From the commit until the next generation's, or until it is cancelled.
----@param pattern string  `"backend.down"`, `"backend.*"`
----@param fn fun(event: tg.Event)
----@return tg.Handler
-function tg.on(pattern, fn) end
-
----@class tg.Handler
-local Handler = {}
-
---- No further delivery.
-function Handler:cancel() end
-
----@class tg.Event
----@field name "backend.up"|"backend.down"|"backend.drained"|"trigger.start"|"trigger.stop"
----@field service? string
----@field backend? string  its endpoint, as in the script
----@field reason? string
----@field trigger? string  its name
----@field cause? string
-
 --- What would become of a packet that comes in by a port, and by which tables. Nobody notices: the datapath's
 --- own instructions run on the live tables, in a copy that counts and changes nothing.
 ---@param port string  a declared port

@@ -20,6 +20,7 @@ local log = require "tidegate.log"
 local mirrors = require "tidegate.mirrors"
 local needs_of_mirror = require "tidegate.mirror_needs"
 local kept = require "tidegate.policy.kept"
+local packet_event = require "tidegate.packet_event"
 local plan = require "tidegate.plan"
 local policy = require "tidegate.policy.state"
 local policy_status = require "tidegate.policy.status"
@@ -80,6 +81,7 @@ local function commit(gen, state)
   current = gen
   settings.apply(gen)
   settings.tune(gen)
+  packet_event.follow()
   gen:start()
   if old then old:stop() end
   check.run(gen, state.services)
@@ -203,6 +205,7 @@ local function status()
     policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
     triggers = as_object(trigger.status()), captures = setmetatable(capture.all(), { __jsontype = "array" }),
     mirrors = as_object(mirrors.all()),
+    events = packet_event.status(),
   }
 end
 
@@ -281,6 +284,7 @@ local function print_status(request, report)
   capture.print(request, report.captures)
   policy_status.print(request, report.policies, report.sets)
   mirrors.print(request, report.mirrors)
+  packet_event.print(request, report.events)
   for _, name in ipairs(desired.names(report.triggers)) do request:print(trigger.line(report.triggers[name])) end
   for _, name in ipairs(desired.names(report.reasons)) do
     if report.reasons[name] > 0 then request:print(("reason %s: %d packets"):format(name, report.reasons[name])) end

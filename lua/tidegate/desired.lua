@@ -11,6 +11,7 @@ local controller = require "tidegate.core.controller"
 local lists = require "tidegate.lists"
 local mirrors = require "tidegate.mirrors"
 local overlap = require "tidegate.overlap"
+local packet_event = require "tidegate.packet_event"
 local policy = require "tidegate.policy.state"
 local pool = require "tidegate.pool"
 local quic = require "tidegate.quic"
@@ -389,7 +390,7 @@ function desired.resolve(gen, admins)
   return {
     services = services, ports = ports, lists = draft, policy = policies, mirrors = copies,
     features = desired.features(services) | draft:features() | policies.features | rates.features(gen, ports)
-      | mirrors.features(copies),
+      | mirrors.features(copies) | packet_event.features(gen),
     tunnel = settings.tunnel(gen), limits = settings.limits(gen),
   }
 end
