@@ -52,6 +52,8 @@ local function check(gen, one, vnis)
   elseif port.tc == false and not port.broken then
     problem("port %q has tc = false (%s), and mirrors need TC", one.port, port.position)
   end
+  local unknown = taps.unknown(one.match, gen)
+  if unknown then problem("there is no set %q (tg.set declares one)", unknown) end
   if not one.to.vxlan then return end
   local key = ("%d port %d"):format(one.to.vni, one.to.port)
   local other = vnis[key]

@@ -5,31 +5,26 @@
 ---     taps.matches(what, value)   → checked: a table of fields, a list of such, or nil: everything
 ---     taps.text(matches)          → "tcp port 80", "udp dport 53 or icmp", "everything"
 ---     taps.compile(matches)       → a handle, or false: everything; waits
+---     taps.unknown(matches)       → a set that they ask and that is not there, or nil
 ---     taps.take { … }, taps.on(tap), taps.release(tap)   for what no generation declares: captures
 
+local asking = require "tidegate.policy.asking"
 local core = require "tidegate.core.taps"
 local match = require "tidegate.policy.match"
 local misuse = require "tidegate.misuse"
 local policy = require "tidegate.core.policy"
 local programs = require "tidegate.programs"
-local task = require "tidegate.task"
+local state = require "tidegate.policy.state"
 
 local taps = {}
 
---- A set changes while a tap is at work, and its match would not: they are for policies.
-local function without_sets(what, one)
-  local name = match.sets(one)[1]
-  if name then misuse("%s: the set @%s: sets are for policies, name the prefixes here", what, name) end
-  return one
-end
-
 --- Checks `match =`. A list matches what any of its tables does.
 function taps.matches(what, value)
-  if type(value) ~= "table" or #value == 0 then return { without_sets(what, match.read(what, value)) } end
+  if type(value) ~= "table" or #value == 0 then return { match.read(what, value) } end
   local list = {}
   for i, one in ipairs(value) do
     local at = ("%s[%d]"):format(what, i)
-    list[i] = without_sets(at, match.read(at, one))
+    list[i] = match.read(at, one)
   end
   for key in pairs(value) do
     if math.type(key) ~= "integer" then misuse("%s: a table of fields or a list of such expected, not both", what) end
@@ -47,18 +42,14 @@ end
 --- Compiles what taps.matches read: a handle, or false: everything; or nil, why, code. Waits.
 function taps.compile(matches)
   if not matches then return false end
-  local rules = {}
-  for _, one in ipairs(matches) do
-    for _, rule in ipairs(match.core(one, function() return {} end)) do
-      rule.action = "accept"
-      rules[#rules + 1] = rule
-    end
+  return asking.compile(matches, state.members())
+end
+
+--- The first set that matches ask and that is not there; of a generation that loads (`gen`), or of what is in force.
+function taps.unknown(matches, gen)
+  for _, name in ipairs(asking.sets(matches)) do
+    if not state.knows_set(name, gen) then return name end
   end
-  local handle, message, code = task.await(policy.compile, {
-    rules = rules, default = { action = "drop" }, fragments = "follow",
-  })
-  if not handle then return nil, message, code end
-  return handle
 end
 
 --- The matches of taps that are to be in force: { [tap] = handle or false } beside those that are.
@@ -91,6 +82,8 @@ end
 --- A tap that no generation declares: { kind, port, direction, match, sample, rate, snap, packets, seconds }. { number,
 --- start }, off yet; or nil, why, code. Waits.
 function taps.take(what)
+  local unknown = taps.unknown(what.match)
+  if unknown then return nil, ("there is no set %q (tg.set declares one)"):format(unknown), "ENOENT" end
   local handle, message, code = taps.compile(what.match)
   if handle == nil then return nil, message, code end
   local turn <close> = programs.lock:take()

@@ -115,6 +115,17 @@ check "a network is added" tg eval 'assert(tg.set("staff"):add "2001:db8:c::/64"
 check "and may log in" connects $SW6 22
 check_equal "the set knows its entry" "2001:db8:c::/64 operator" \
 	"$(lua '(function() local _, e = tg.set("staff"):contains "2001:db8:c::7" return e.prefix .. " " .. e.owner end)()')"
+in_background "$TIDEGATE" capture eth0 -w "$WORK/staff.pcapng" -c 3 src=@staff proto=icmp \
+	--instance "$INSTANCE"
+capture_pid=${background[-1]}
+check "a capture asks the set" wait_for 5 eval 'tg status | grep -q "^capture"'
+on client ping -q -c 3 -i 0.05 $SW4 >/dev/null
+check "which changes while it is at work" tg eval 'assert(tg.set("staff"):add("192.0.2.7", { ttl = 30 }))'
+on client ping -q -c 3 -i 0.05 -s 100 $SW4 >/dev/null
+check "it ends" wait "$capture_pid"
+check_equal "and has what came since" "3 142" \
+	"$(tshark -n -r "$WORK/staff.pcapng" -T fields -e frame.len 2>/dev/null | uniq -c | awk '{ print $1, $2 }')"
+check "the client is removed" tg eval 'assert(tg.set("staff"):remove "192.0.2.7")'
 daemon_stop
 check "with the daemon stopped, too" connects $SW6 22
 daemon_start "$script"

@@ -39,7 +39,6 @@ describe("a capture's options", function()
       ['unknown option "filename" (allowed: bytes, direction, file, filter'] = { filename = "/x" },
       ["match.proto: \"tpc\": no protocol"] = { match = { proto = "tpc" } },
       ["match: port needs proto"] = { match = { port = 80 } },
-      ["match: the set @staff"] = { match = { src = "@staff" } },
       ['filter: "tcp porta 80" is no tcpdump expression: '] = { filter = "tcp porta 80" },
       ["filter: 7 given, a string expected"] = { filter = 7 },
     } do

@@ -95,8 +95,8 @@ describe("a mirror that can't be", function()
       ['direction = "in"'] = 'mirror "http".direction: "in" given, ingress, egress, both expected',
       ["sample = 0"] = 'mirror "http".sample: 0 given, an integer from 1 to 1000000 expected',
       ["rate = 0.5"] = 'mirror "http".rate: 0.5 given, an integer from 1 to 1000000000 expected',
-      ['match = { src = "@staff" }'] =
-        'mirror "http".match: the set @staff: sets are for policies, name the prefixes here',
+      ['match = { { proto = "icmp" }, { src = "@staff" } }'] =
+        'mirror "http": there is no set "staff" (tg.set declares one)',
     } do
       assert.same({ "web.lua:2: " .. message }, mistakes(options))
     end

@@ -1,13 +1,16 @@
 -- SPDX-License-Identifier: GPL-2.0-only
 --- Sets of addresses, and policies in force that use them, without a datapath: the programs' exchange is recorded.
+local asking = require "tidegate.policy.asking"
 local controller = require "tidegate.core.controller"
 local core = require "tidegate.core.policy"
 local generation = require "tidegate.generation"
 local kept = require "tidegate.policy.kept"
 local plan = require "tidegate.plan"
+local programs = require "tidegate.programs"
 local scripts = require "tests.helpers.scripts"
 local sets = require "tidegate.policy.sets"
 local state = require "tidegate.policy.state"
+local taps = require "tidegate.taps"
 local task = require "tidegate.task"
 
 local exchanges, refuse, real
@@ -165,6 +168,24 @@ describe("policies in force", function()
     for _, job in ipairs(jobs) do assert.same({ true, true }, { job:join() }) end
     assert.equal(20, tg.set("staff"):count())
     assert.is_true(#exchanges - before <= 2)
+  end)
+
+  it("have what taps match follow the sets beside them", function()
+    commit 'tg.set("staff"):add "192.0.2.7"'
+    local handle = assert(taps.compile(taps.matches("match", { { proto = "udp" }, { proto = "tcp", src = "@staff" } })))
+    assert(programs.commit(programs.features, nil, { [515] = handle }))
+    local function matches(src)
+      local packet = { src = src, dst = "198.51.100.1", proto = 6, sport = 5, dport = 22 }
+      return exchanges[#exchanges][515]:match(packet) ~= nil
+    end
+    assert.is_true(matches "192.0.2.7")
+    assert.is_true(tg.set("staff"):add "192.0.2.8")
+    assert.is_true(matches "192.0.2.8")
+    commit 'tg.set("staff"):add "192.0.2.9"'
+    assert.is_true(matches "192.0.2.9" and not matches "192.0.2.7")
+    local count = #exchanges
+    assert.equal(exchanges[count][515], (assert(asking.refresh({ handle }, state.members())))[1])  -- not the first one
+    programs.taps = {}
   end)
 
   it("are untouched by sets that no rule asks", function()

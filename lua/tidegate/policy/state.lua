@@ -3,6 +3,7 @@
 --- switched, a set that changes. Compiling and loading happen off the loop, while the caller waits.
 
 local actor = require "tidegate.actor"
+local asking = require "tidegate.policy.asking"
 local compile = require "tidegate.policy.compile"
 local controller = require "tidegate.core.controller"
 local core = require "tidegate.core.policy"
@@ -57,15 +58,26 @@ local function counters_of(policy, refused)
   end
 end
 
+--- A function that gives the prefixes of sets, of those in force unless others are given.
+function state.members(all_sets)
+  local known, now = {}, sets.now()
+  return function(name)
+    known[name] = known[name] or sets.prefixes(all_sets or in_force.sets, name, now)
+    return known[name]
+  end
+end
+
+--- Is there such a set? In a generation that loads, or in force. One that is an operator's alone counts.
+function state.knows_set(name, gen)
+  local set = in_force.sets[name]
+  if not gen then return set ~= nil or kept.sets[name] ~= nil end
+  return (gen.sets or NONE)[name] ~= nil or kept.sets[name] ~= nil and not (set or NONE).declared
+end
+
 --- Compiles policies: port → direction → compiled, or nil, why, code; waits. With `counted` for the instance that is
 --- open, else to see what is to say about them.
 function state.compile(policies, all_sets, counted)
-  local result, message, code, now = {}, nil, nil, sets.now()
-  local known = {}
-  local function members(name)
-    known[name] = known[name] or sets.prefixes(all_sets, name, now)
-    return known[name]
-  end
+  local result, members, message, code = {}, state.members(all_sets), nil, nil
   local function refused(why, errno) message, code = message or why, code or errno end
   resolve.each(policies, function(policy)
     if message then return end
@@ -90,11 +102,14 @@ local function directory(compiled)
   return handles
 end
 
---- Puts compiled policies in force with these features; true, or nil, why, code.
-local function load_programs(features, compiled)
+--- Puts compiled policies in force with these features, and what taps match with these sets; true, or nil, why, code.
+local function load_programs(features, compiled, all_sets)
   local handles, message, code = directory(compiled)
   if not handles then return nil, message, code end
-  return programs.commit(features, handles)
+  local taps
+  taps, message, code = asking.refresh(programs.asked_taps or programs.taps, state.members(all_sets))
+  if not taps then return nil, message, code end
+  return programs.commit(features, handles, taps)
 end
 
 --- The warnings about policies, in order: { { position, text }, … }.
@@ -109,9 +124,7 @@ end
 --- What a loaded generation asks for: as in_force, not compiled yet, with the features that it needs of the programs.
 function state.resolve(gen)
   local all = sets.after(gen, in_force.sets, sets.now())
-  local policies = resolve.policies(gen, function(name)
-    return all[name] or kept.sets[name] and not (in_force.sets[name] or NONE).declared      -- or an operator's own
-  end)
+  local policies = resolve.policies(gen, function(name) return state.knows_set(name, gen) end)
   return { policies = policies, sets = all, features = resolve.features(policies) }
 end
 
@@ -120,9 +133,10 @@ end
 function state.commit(wanted, features)
   local compiled, message, code = state.compile(wanted.policies, wanted.sets, true)
   if not compiled then return nil, message, code end
-  local before = programs.known and { features = programs.features, ports = programs.ports } or {}
+  local before = programs.known and
+    { features = programs.features, ports = programs.ports, taps = programs.taps } or {}
   local ok
-  ok, message, code = load_programs(features, compiled)
+  ok, message, code = load_programs(features, compiled, wanted.sets)
   if not ok then return nil, message, code end
   wanted.compiled = compiled
   return before
@@ -131,7 +145,7 @@ end
 --- Puts back what was before a commit; of a daemon's first one that is not known, and what it asked for stays.
 function state.undo(before)
   if not before.features then return end
-  local ok, message = programs.commit(before.features, before.ports)
+  local ok, message = programs.commit(before.features, before.ports, before.taps)
   if not ok then log.error("the policies can't be what they were: %s", message) end
 end
 
@@ -195,7 +209,7 @@ local function change_policies(policies, all_sets)
   lay(compiled, in_force.compiled)
   lay(compiled, changed)
   local ok
-  ok, message, code = load_programs(programs.features, compiled)
+  ok, message, code = load_programs(programs.features, compiled, all_sets)
   if not ok then return nil, message, code end
   lay(resolved, in_force.policies)
   lay(resolved, policies)
@@ -281,15 +295,27 @@ local function make_changes(changes, now)
   return all, operators, names
 end
 
+local gather
+
+--- What has ended ends as soon as it can be helped.
+local function try_again(changes)
+  for _, change in ipairs(changes) do
+    if change.expired then
+      task.start({ name = "ends of set entries", owner = task.root() }, function()
+        task.sleep(1)
+        gather { expired = change.expired, ended = function() end }
+      end)
+    end
+  end
+end
+
 --- Puts gathered changes in force, all or none.
 local function apply(changes)
   local turn <close> = programs.lock:take()
   local before = kept.sets
   local all, operators, names = make_changes(changes, sets.now())
   kept.sets = operators
-  local users = users_of(names)
-  local ok, message, code = true, nil, nil
-  if next(users) then ok, message, code = change_policies(users, all) end
+  local ok, message, code = change_policies(users_of(names), all)
   if ok then
     in_force.sets = all
     sets.absorb(all, sets.now())
@@ -302,10 +328,11 @@ local function apply(changes)
     if change.results and change.results[1] ~= nil then change.results = table.pack(nil, message, code) end
   end
   log.error("sets can't be changed: %s", message)
+  try_again(changes)
 end
 
 --- A change and those that come within a moment are put in force together; waits until they are.
-local function gather(change)
+function gather(change)
   if gathered then
     table.insert(gathered, change)
   else
