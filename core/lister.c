@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only */
 #include "lister.h"
 
+#include "grace.h"
 #include "log.h"
 
 #include <endian.h>
@@ -71,6 +72,7 @@ static int add(void *user, const char *list, enum tg_list_verdict verdict,
 	if (!converted)
 		return tg_fail(error, -ENOMEM, "no memory for %zu prefixes", count);
 	result = tg_deny_add(lister->deny, class, converted, count, &change, error);
+	lister->added |= !result && change.added;
 	free(converted);
 	return result;
 }
@@ -86,6 +88,9 @@ static void remove_prefixes(
 	if (class < 0 || !count)
 		return;
 	converted = convert(prefixes, count);
+	if (lister->added)
+		tg_grace(); /* a packet that missed what is new still finds what is old */
+	lister->added = false;
 	if (converted)
 		tg_deny_remove(lister->deny, class, converted, count, &change);
 	else

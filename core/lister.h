@@ -23,6 +23,7 @@ struct tg_lister {
 	uv_timer_t timer; /* of what expires next */
 	char path[128];	  /* of what a restart must not lose */
 	bool adopted;	  /* what the tables had has been read */
+	bool added;	  /* something came since packets were last waited for */
 };
 
 /* Starts the thread; the datapath is open. NULL, and `error` says why. */

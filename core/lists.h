@@ -47,7 +47,7 @@ enum tg_list_layer {
 struct tg_lists;
 struct tg_draft;
 
-/* Where the tables are. Prefixes are sorted; `flags` may have TG_LIST_COUNT. */
+/* Where the tables are. Prefixes to add are sorted; `flags` may have TG_LIST_COUNT. */
 struct tg_lists_sink {
 	void *user;
 	/* Adds to the list's prefixes, all or none; those that are there get `flags` as given. */

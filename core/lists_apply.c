@@ -230,24 +230,176 @@ static void add_again(struct tg_lists *lists, const struct tg_proposal *proposal
 				proposals[i].removed.count, error.text);
 }
 
+/* --- in turns --- */
+
+#define TURN 16384 /* prefixes of a list that come at once, at most */
+
+/* A list on its way: what came and what went so far; how much is tried next. */
+struct turn {
+	size_t came, went, next;
+};
+
+/* A prefix's last address, or the first one, as a prefix that tg_cidr_compare orders by it. */
+static struct tg_cidr edge_of(const struct tg_cidr *prefix, bool last)
+{
+	struct tg_cidr edge = { prefix->hi, prefix->lo, .family = prefix->family };
+
+	if (last) {
+		edge.hi |= prefix->length < 64 ? ~0ull >> prefix->length : 0;
+		if (prefix->length < 128)
+			edge.lo |= prefix->length <= 64 ? ~0ull : ~0ull >> (prefix->length - 64);
+	}
+	return edge;
+}
+
+static int by_last(const void *a, const void *b)
+{
+	struct tg_cidr last_a = edge_of(a, true), last_b = edge_of(b, true);
+
+	return tg_cidr_compare(&last_a, &last_b);
+}
+
+/* Adds what there is room for, of the next prefixes of a list. `any`: there was some. */
+static int let_come(struct tg_lists *lists, const struct tg_proposal *proposal, struct turn *turn,
+	bool *any, struct tg_error *error)
+{
+	size_t left = proposal->added.count - turn->came;
+	size_t most = turn->next ? turn->next : TURN;
+	int result = 0;
+
+	for (size_t count = left < most ? left : most; count; count /= 2) {
+		result = lists->sink.add(lists->sink.user, proposal->id.name, proposal->id.verdict,
+			&proposal->added.prefixes[turn->came], count, error);
+		if (result != -ENOSPC) {
+			turn->came += result ? 0 : count;
+			turn->next = 2 * count < TURN ? 2 * count : TURN;
+			*any |= !result;
+			return result;
+		}
+	}
+	return 0;
+}
+
+/* Removes the prefixes that end before all that is yet to come begins. */
+static void let_go(struct tg_lists *lists, const struct tg_proposal *proposal, struct turn *turn,
+	const struct tg_cidr *next, bool *any)
+{
+	const struct tg_gathered *removed = &proposal->removed;
+	size_t end = turn->went;
+
+	for (; end < removed->count; end++) {
+		struct tg_cidr last = edge_of(&removed->prefixes[end], true);
+
+		if (next && tg_cidr_compare(&last, next) >= 0)
+			break;
+	}
+	if (end == turn->went)
+		return;
+	lists->sink.remove(lists->sink.user, proposal->id.name, &removed->prefixes[turn->went],
+		end - turn->went);
+	turn->went = end;
+	*any = true;
+}
+
+/* Where what is yet to come begins; false: all is there. */
+static bool find_next(const struct tg_proposal *proposals, const struct turn *turns, size_t count,
+	struct tg_cidr *next)
+{
+	bool found = false;
+
+	for (size_t i = 0; i < count; i++) {
+		struct tg_cidr first;
+
+		if (turns[i].came == proposals[i].added.count)
+			continue;
+		first = edge_of(&proposals[i].added.prefixes[turns[i].came], false);
+		if (!found || tg_cidr_compare(&first, next) < 0)
+			*next = first;
+		found = true;
+	}
+	return found;
+}
+
+/* -ENOSPC: they got stuck half way. */
+static int run_turns(struct tg_lists *lists, struct tg_proposal *proposals, struct turn *turns,
+	size_t count, struct tg_error *error)
+{
+	struct tg_cidr next;
+	bool any = true, more = true;
+	int result = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if (proposals[i].removed.count)
+			qsort(proposals[i].removed.prefixes, proposals[i].removed.count,
+				sizeof(struct tg_cidr), by_last);
+	while (any && more) {
+		any = false;
+		for (size_t i = 0; i < count && !result; i++)
+			result = let_come(lists, &proposals[i], &turns[i], &any, error);
+		if (result)
+			return result;
+		more = find_next(proposals, turns, count, &next);
+		for (size_t i = 0; i < count; i++)
+			let_go(lists, &proposals[i], &turns[i], more ? &next : NULL, &any);
+	}
+	return more ? -ENOSPC : 0;
+}
+
+/* What is yet to go makes room for what is yet to come: an address on both may be on neither meanwhile. */
+static int finish_turns(struct tg_lists *lists, struct tg_proposal *proposals, struct turn *turns,
+	size_t count, struct tg_error *error)
+{
+	int result = 0;
+	bool any = false;
+
+	for (size_t i = 0; i < count; i++)
+		let_go(lists, &proposals[i], &turns[i], NULL, &any);
+	for (size_t i = 0; i < count && !result; i++) {
+		size_t left = proposals[i].added.count - turns[i].came;
+
+		if (left)
+			result = lists->sink.add(lists->sink.user, proposals[i].id.name,
+				proposals[i].id.verdict,
+				&proposals[i].added.prefixes[turns[i].came], left, error);
+	}
+	return result;
+}
+
+/*
+ * There is no room for what comes beside what goes: they take turns, by address, so that an address that was on
+ * a list and will be on one is on one throughout.
+ */
+static int take_turns(
+	struct tg_lists *lists, struct tg_proposal *proposals, size_t count, struct tg_error *error)
+{
+	struct turn *turns = calloc(count, sizeof(*turns));
+	int result = turns ? run_turns(lists, proposals, turns, count, error) : -ENOMEM;
+
+	if (turns && result == -ENOSPC)
+		result = finish_turns(lists, proposals, turns, count, error);
+	free(turns);
+	if (!result)
+		return 0;
+	for (size_t i = 0; i < count; i++)
+		if (proposals[i].added.count)
+			take_back(lists, &proposals[i]);
+	add_again(lists, proposals, count);
+	return result;
+}
+
 /* What comes, then what goes; where there is no room for both, what goes makes it. */
 static int exchange(
 	struct tg_lists *lists, struct tg_proposal *proposals, size_t count, struct tg_error *error)
 {
 	int result = add_all(lists, proposals, count, error);
 
-	if (result && result != -ENOSPC)
-		return result;
-	remove_all(lists, proposals, count);
 	if (!result)
-		return 0;
+		remove_all(lists, proposals, count);
+	if (result != -ENOSPC)
+		return result;
 	if (tg_proposals_compare(lists, proposals, count)) /* what was taken back is no longer in `added` */
-		result = -ENOMEM;
-	else
-		result = add_all(lists, proposals, count, error);
-	if (result)
-		add_again(lists, proposals, count);
-	return result;
+		return -ENOMEM;
+	return take_turns(lists, proposals, count, error);
 }
 
 int tg_lists_apply(

@@ -233,6 +233,32 @@ check_fails "nothing would change now" 0 tg check "$script"
 service >"$script"
 check "the lists leave the script" tg reload
 check "192.0.2.66 is answered" answered 192.0.2.66
+
+# --- a list that has no room beside itself ----------------------------------------------------------------
+
+million()	# FIRST OFFSET: that prefix, and 999,999 hosts
+{
+	echo "$1"
+	awk -v offset="$2" 'BEGIN { for (i = 1; i < 1000000; i++) { n = i * 5 + offset
+		printf "20.%d.%d.%d\n", n / 65536, n / 256 % 256, n % 256 } }'
+}
+
+million 192.0.2.8 0 >"$WORK/million.netset"
+{
+	service
+	echo 'tg.deny:load("million.netset", { list = "million" }) tg.allow:add "192.0.2.9"'
+} >"$script"
+check "a list of a million prefixes is loaded" tg reload
+check "192.0.2.8 is denied by it" denied 192.0.2.8
+streams
+million 192.0.2.8/29 3 >"$WORK/million.netset"
+check "it is replaced by a million others, 192.0.2.8 among them" tg reload
+streams_end "a replaced list that fills the table"
+check_equal "it has them" "1000000 1000000" "$(tg status --json | jq -r '.lists[] | select(.name == "million") | .entries')$(
+	) $(tg eval '(function() local n = 0 for _, host in ipairs { "20.0.0.8", "20.76.75.62" } do
+		n = n + (tg.deny:contains(host) and 500000 or 0) end return n end)()')"
+service >"$script"
+check "and it leaves" tg reload
 check_equal "the operator's stay" "mine" "$(tg status --json | jq -r '[.lists[].name] | join(" ")')"
 check "they are removed" tg eval 'assert(tg.deny:remove("192.0.2.70/31", { list = "mine" }))'
 check "and a reload" tg reload

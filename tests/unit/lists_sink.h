@@ -26,7 +26,6 @@ struct held {
 
 static struct held held[ROOM];
 static size_t held_count;
-static int refuse_after = -1; /* more prefixes at once are refused */
 static size_t capacity = ROOM;
 static char story[4096];      /* what was asked, in order */
 
@@ -55,7 +54,7 @@ static inline int sink_add(void *user, const char *list, enum tg_list_verdict ve
 	const struct tg_cidr *prefixes, size_t count, struct tg_error *error)
 {
 	tell("add", list, prefixes, count);
-	if ((refuse_after >= 0 && (int)count > refuse_after) || held_count + count > capacity)
+	if (held_count + count > capacity)
 		return tg_fail(error, -ENOSPC, "full");
 	for (size_t i = 0; i < count; i++) {
 		struct held *entry = find_held(list, &prefixes[i]);
@@ -70,6 +69,26 @@ static inline int sink_add(void *user, const char *list, enum tg_list_verdict ve
 	return 0;
 }
 
+static const char *const *watched; /* addresses that are to be on a list throughout; NULL: none */
+
+static inline void watch(void)
+{
+	for (int i = 0; watched && watched[i]; i++) {
+		struct tg_cidr addr, cut;
+		bool found = false;
+
+		CHECK(!tg_cidr_parse(watched[i], strlen(watched[i]), &addr));
+		for (size_t k = 0; k < held_count && !found; k++) {
+			cut = tg_cidr_cut(&addr, held[k].prefix.length);
+			found = held[k].prefix.family == addr.family &&
+				!tg_cidr_compare(&cut, &held[k].prefix);
+		}
+		if (!found)
+			printf("# %s is on no list after:\n%s", watched[i], story);
+		CHECK(found);
+	}
+}
+
 static inline void sink_remove(void *user, const char *list, const struct tg_cidr *prefixes, size_t count)
 {
 	tell("remove", list, prefixes, count);
@@ -79,6 +98,7 @@ static inline void sink_remove(void *user, const char *list, const struct tg_cid
 		if (entry)
 			*entry = held[--held_count];
 	}
+	watch();
 }
 
 static inline void sink_drop(void *user, const char *list)
@@ -110,7 +130,6 @@ static inline void begin(void)
 	tg_lists_free(lists);
 	lists = tg_lists_new(&sink);
 	held_count = 0;
-	refuse_after = -1;
 	now = 1000000;
 	story[0] = 0;
 }

@@ -208,11 +208,11 @@ static void a_commit_that_fails_changes_nothing(void)
 	commit(DRAFT("deny: 10.0.0.0/8", "first: 1.0.0.0/8 2.0.0.0/8"));
 	add("deny", "192.0.2.1", &person);
 	strcpy(before, in_sink("deny"));
-	refuse_after = 2;
+	capacity = 5;
 	CHECK_INT(-ENOSPC, commit(DRAFT("deny: 11.0.0.0/8", "first: 3.0.0.0/8",
 				   "zebra: 1.2.3.4 1.2.3.5 1.2.3.6")));
 	CHECK_STR("full", error.text);
-	refuse_after = -1;
+	capacity = ROOM;
 	CHECK_STR(before, in_sink("deny"));
 	CHECK_STR("1.0.0.0/8 2.0.0.0/8", in_sink("first"));
 	CHECK_STR("", in_sink("zebra"));
@@ -255,6 +255,40 @@ static void what_goes_makes_room_where_there_is_none_for_both(void)
 		commit(DRAFT("deny: 13.0.0.0/8 14.0.0.0/8", "more: 15.0.0.0/8 16.0.0.0/8 17.0.0.0/8")));
 	CHECK_STR("10.0.0.0/8", in_sink("deny"));
 	CHECK_STR("7.0.0.0/8 8.0.0.0/8 9.0.0.0/8", in_sink("more"));
+	capacity = ROOM;
+}
+
+static void they_take_turns_so_that_what_is_on_both_is_on_one_throughout(void)
+{
+	static const char *const both[] = { "10.1.1.1", "10.200.0.1", "11.1.1.1", "11.200.0.1",
+		"20.0.0.1", "30.0.0.1", "2001:db8::1", "2001:db8:9000::1", "3000::1:1", NULL };
+
+	begin();
+	commit(DRAFT(
+		"deny: 10.0.0.0/9 10.128.0.0/9 11.0.0.0/8 20.0.0.0/16 21.0.0.0/8 2001:db8::/33 "
+		"2001:db8:8000::/33 3000::1:0/112",
+		"more: 30.0.0.0/8"));
+	capacity = held_count + 2;
+	watched = both;
+	story[0] = 0;
+	CHECK_INT(0, commit(DRAFT("deny: 10.0.0.0/8 11.0.0.0/9 11.128.0.0/9 20.0.0.0/15 30.0.0.0/7 "
+				  "2001:db8::/32 "
+				  "3000::1:1 3000::1:2",
+			     "more: 40.0.0.0/8")));
+	CHECK_STR("10.0.0.0/8 11.0.0.0/9 11.128.0.0/9 20.0.0.0/15 30.0.0.0/7 2001:db8::/32 "
+		  "3000::1:1 3000::1:2",
+		in_sink("deny"));
+	CHECK_STR("40.0.0.0/8", in_sink("more"));
+	CHECK(strstr(story, "add deny 10.0.0.0/8"));
+	CHECK(strstr(story, "remove deny 10.0.0.0/9 10.128.0.0/9"));
+	watched = NULL; /* who asks for too much has a moment without */
+	CHECK_INT(-ENOSPC,
+		commit(DRAFT("deny: 10.0.0.0/8 11.0.0.0/8 20.0.0.0/15 30.0.0.0/7 2001:db8::/32 "
+			     "3000::1:0/112 "
+			     "1.0.0.0/8 2.0.0.0/8 3.0.0.0/8 4.0.0.0/8 5.0.0.0/8 6.0.0.0/8")));
+	CHECK_STR("10.0.0.0/8 11.0.0.0/9 11.128.0.0/9 20.0.0.0/15 30.0.0.0/7 2001:db8::/32 "
+		  "3000::1:1 3000::1:2",
+		in_sink("deny"));
 	capacity = ROOM;
 }
 
@@ -389,6 +423,7 @@ int main(void)
 	RUN(a_commit_that_fails_changes_nothing);
 	RUN(a_commit_can_be_taken_back);
 	RUN(what_goes_makes_room_where_there_is_none_for_both);
+	RUN(they_take_turns_so_that_what_is_on_both_is_on_one_throughout);
 	RUN(a_name_is_of_one_verdict);
 	RUN(there_are_63_lists_at_most);
 	RUN(counters_are_for_single_addresses);
