@@ -9,6 +9,7 @@
 #define TG_TC
 #include "maps.h"
 
+#include "conntrack.h"
 #include "count.h"
 #include "event.h"
 #include "follow.h"
@@ -54,6 +55,12 @@ static __always_inline bool passes(const struct passage *p, __u64 judged)
 static __always_inline __u64 judge_passage(
 	struct __sk_buff *skb, struct passage *p, __u32 policy, const bool v6)
 {
+	__u64 judged = UNJUDGED;
+
+	if (features & TG_FEATURE_CONNTRACK)
+		judged = judge_connection(skb, p, policy, v6);
+	if (judged != UNJUDGED)
+		return judged;
 	if (features & TG_FEATURE_FLOW && follows_flows(policy))
 		return judge_flow(skb, p, policy, v6);
 	return judge(&p->key, policy, v6);

@@ -22,9 +22,8 @@
 #ifndef TIDEGATE_TRACK_H
 #define TIDEGATE_TRACK_H
 
-#include "icmp.h"
-#include "payload.h"
 #include "policy.h"
+#include "quote.h"
 #include "skb.h"
 #include "trace.h"
 #include "track_tcp.h"
@@ -532,38 +531,22 @@ static __always_inline bool quote_fits(const struct tg_track *t, const struct me
 	return m->id.proto != IPPROTO_TCP || s->end - m->seg.seq <= o->window + ACK_SPREAD;
 }
 
-/* Which flow an ICMP error quotes. */
-static __always_inline bool read_quote(
-	struct __sk_buff *skb, const struct passage *p, struct meeting *m, const bool v6)
+/* The flow of what is quoted. False: it has none. */
+static __always_inline bool quoted_meeting(
+	const struct quote *quote, struct meeting *m, const bool v6)
 {
-	__u32 from = (p->l4_offset + sizeof(struct icmp_error)) & 0x1fff;
-	struct packet quoted = { .l3 = (void *)(long)skb->data + from };
-	struct payload payload;
-	struct policy_key key;
-	__u16 sport, dport;
-	__be16 *l4;
+	__u16 sport = 0, dport = 0;
+	__u8 proto = quote->key.kind >> 8;
 
-	if (payload_of(skb, quoted.l3, from, &payload, v6) || payload.place)
+	if (proto == IPPROTO_TCP || proto == IPPROTO_UDP) {
+		sport = quote->word[0];
+		dport = quote->word[1];
+		m->seg.seq = (__u32)quote->word[2] << 16 | quote->word[3];
+	} else if (is_icmp(proto) &&
+		   !icmp_ports(quote->word[0] >> 8, quote->word[2], &sport, &dport, v6)) {
 		return false;
-	policy_address_of(address_of(&quoted, SOURCE, v6), &key.src_hi, &key.src_lo, v6);
-	policy_address_of(address_of(&quoted, DEST, v6), &key.dst_hi, &key.dst_lo, v6);
-	if (key.src_hi != p->key.dst_hi || key.src_lo != p->key.dst_lo)
-		return false; /* it tells the sender, nobody else */
-	key.kind = TG_POLICY_KIND_OF(payload.proto, 0);
-	l4 = quoted.l3 + (payload.offset & 0x1fff);
-	sport = dport = 0;
-	if (payload.proto == IPPROTO_TCP || payload.proto == IPPROTO_UDP ||
-		is_icmp(payload.proto)) {
-		if ((void *)(l4 + 4) > packet_end(skb))
-			return false;
-		sport = bpf_ntohs(l4[0]);
-		dport = bpf_ntohs(l4[1]);
-		m->seg.seq = (__u32)bpf_ntohs(l4[2]) << 16 | bpf_ntohs(l4[3]);
-		if (is_icmp(payload.proto) &&
-			!icmp_ports(sport >> 8, bpf_ntohs(l4[2]), &sport, &dport, v6))
-			return false;
 	}
-	m->side = track_id(&m->id, &key, sport, dport, v6);
+	m->side = track_id(&m->id, &quote->key, sport, dport, v6);
 	return true;
 }
 
@@ -573,10 +556,11 @@ static __always_inline __u64 related(
 {
 	const struct tg_policy_head *head = policy_head(policy);
 	__u64 now = bpf_ktime_get_coarse_ns();
+	struct quote quote = {};
 	struct meeting m = {};
 	struct tg_track *t;
 
-	if (!read_quote(skb, p, &m, v6))
+	if (!read_quote(skb, p, &quote, v6) || !quoted_meeting(&quote, &m, v6))
 		return TRACK_UNFIT;
 	t = bpf_map_lookup_elem(&flows, &m.id);
 	if (!t || !quote_fits(t, &m, now))
@@ -589,12 +573,6 @@ static __always_inline __u64 related(
 }
 
 /* ---- the steps ---- */
-
-static __always_inline bool is_icmp_error(const struct passage *p, const bool v6)
-{
-	return p->key.kind >> 8 == (v6 ? IPPROTO_ICMPV6 : IPPROTO_ICMP) &&
-	       is_error((__u8)p->key.kind, v6) && p->key.part == POLICY_WHOLE;
-}
 
 #define TRACK_STEPS(suffix, v6)                                                                    \
 	__noinline __u64 track_meet##suffix(                                                       \

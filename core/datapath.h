@@ -133,6 +133,7 @@ struct tg_datapath {
 	struct tg_tunnel *tunnel;    /* mapped; NULL without ipip and gue */
 	struct tg_line *lines;	     /* mapped; NULL until there is a service */
 	__u64 *line_marks;	     /* likewise */
+	size_t tracked;		     /* entries of flow tables that are to be made; 0: TG_DEFAULT_TRACKED */
 	size_t line_count;	     /* of those pinned, or to be made */
 	struct tg_endpoint *ranges;	    /* mapped; NULL without ranges */
 	struct tg_range_table *range_table; /* likewise */

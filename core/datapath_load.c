@@ -2,6 +2,7 @@
 #include "datapath_load.h"
 
 #include "datapath_program.h"
+#include "datapath_tracks.h"
 #include "flow_hash.h"
 
 #include "tc.skel.h"
@@ -259,6 +260,8 @@ int tg_load_object(const struct tg_datapath *dp, struct bpf_object_skeleton *ske
 	error->text[0] = 0;
 	set_settings(dp, settings, features, policies);
 	result = size_lines(dp, *skeleton->obj);
+	if (!result)
+		result = tg_tracks_size(dp, *skeleton->obj);
 	if (!result)
 		result = set_policies(*skeleton->obj, features, policies);
 	if (!result)

@@ -4,6 +4,7 @@
 #include "datapath_pins.h"
 #include "datapath_ports.h"
 #include "datapath_program.h"
+#include "datapath_tracks.h"
 #include "flow_hash.h"
 #include "policy.h"
 #include "rule_counters.h"
@@ -118,9 +119,9 @@ static int load_tc(struct tg_datapath *dp, struct tg_programs *programs, struct 
 {
 	int result;
 
-	programs->tc = tc_bpf__open();
+	programs->tc = tg_tracks_open_programs(programs->features, &result, error);
 	if (!programs->tc)
-		return tg_load_error(-errno, error);
+		return result;
 	result = tg_load_object(dp, programs->tc->skeleton, programs->tc->rodata,
 		tg_features_of_tc(programs->features), &programs->policies, error);
 	return result ? result : tg_load_keep_maps(dp, programs->tc->obj, error);

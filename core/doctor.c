@@ -5,6 +5,8 @@
  */
 #include "doctor.h"
 
+#include "datapath_tracks.h"
+
 #include <bpf/bpf.h>
 #include <bpf/btf.h>
 #include <bpf/libbpf.h>
@@ -255,23 +257,12 @@ static enum tg_presence probe_helper(const struct feature *feature, struct tg_fi
 	return presence(libbpf_probe_bpf_helper(feature->flags, feature->value, NULL) == 1);
 }
 
-static bool btf_has_function(const struct btf *btf, const char *name)
-{
-	return btf && btf__find_by_name_kind(btf, name, BTF_KIND_FUNC) > 0;
-}
-
 static enum tg_presence probe_kfunc(const struct feature *feature, struct tg_finding *finding)
 {
-	struct btf *kernel = btf__load_vmlinux_btf(), *module = NULL;
-	bool found = btf_has_function(kernel, feature->text);
+	bool module, found = tg_conntrack_supported(feature->text, &module);
 
-	if (kernel && !found)
-		module = btf__load_module_btf("nf_conntrack", kernel);
-	if (kernel && !found && !module)
+	if (module)
 		note(finding, "not in the kernel itself, and the module nf_conntrack is not loaded");
-	found = found || btf_has_function(module, feature->text);
-	btf__free(module);
-	btf__free(kernel);
 	return presence(found);
 }
 
