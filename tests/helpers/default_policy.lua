@@ -23,12 +23,14 @@ end
 
 --- struct tg_policy_head of a policy that has only a default.
 local function head(given)
+  local does = (given.log and 1 or 0) | (given.event and 2 or 0) | (given.audit and 4 or 0) -- TG_RULE_*
   local tables = ("\0"):rep(72) .. string.pack("<I4I4I4I4I4I4I4I4I4I4", 0, 0, ZERO_PAGE, ZERO_PAGE, 0, 0, 0, 0, 0, 0)
-  local otherwise = string.pack("<BBI2I4", ACTIONS[given.default], given.audit and 4 or 0, 0, COUNTER)
+  local otherwise = string.pack("<BBI2I4", ACTIONS[given.default], does, 0, COUNTER)
   return tables .. otherwise .. string.pack("<I4I4I4I4", 0, given.flags or 0, 1, 0)
 end
 
---- Gives a direction of the port a policy: default = "accept" | "drop" | "reject", flags, audit; nil: none.
+--- Gives a direction of the port a policy: default = "accept" | "drop" | "reject", flags, audit, log, event;
+--- nil: none.
 function default_policy.set(switch, direction, given)
   local directory = switch:map("policy_pages"):get(0).byte
   local pages = { directory[1], directory[5] } -- numbers of one byte
@@ -36,6 +38,8 @@ function default_policy.set(switch, direction, given)
   pages[PAGES[direction]] = given and PAGES[direction] or 0
   write_page(switch, 0, string.pack("<I4I4", pages[1], pages[2]))
 end
+
+default_policy.COUNTER = COUNTER
 
 --- { packets, bytes } that the default counted.
 function default_policy.counter(switch)
