@@ -12,6 +12,7 @@
 #include "maps.h"
 #include "nat.h"
 #include "packet.h"
+#include "top.h"
 #include "trace.h"
 #include "vip_tap.h"
 
@@ -52,6 +53,7 @@ static __always_inline enum tg_reason forward(struct xdp_md *ctx, struct packet 
 	if (!backend)
 		return TG_REASON_NO_RING;
 	note_taps(ctx, pkt, v6);
+	top_see(ctx, pkt, !(features & TG_FEATURE_NAT) || vip->mode != TG_MODE_NAT, v6);
 	note_hit(chosen, HOP_WORDS(&backend->hop[backend->current & 1]), backend->mtu);
 	if (features & TG_FEATURE_NAT && vip->mode == TG_MODE_NAT)
 		reason = nat_forward(ctx, pkt, backend, v6);

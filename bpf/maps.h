@@ -113,6 +113,11 @@ TG_MAP(taps, ARRAY, TG_MAX_TAPS, __u32, struct tg_tap, TG_MAPPED);
 TG_MAP(tap_owners, ARRAY, TG_MAX_TAPS, __u32, struct tg_tap_owner, 0);
 TG_MAP(tap_counters, PERCPU_ARRAY, TG_MAX_TAPS *TG_TAP_COUNT, __u32, struct tg_counter, 0);
 
+/* Who sends most (see top.h). */
+TG_MAP(top, ARRAY, 1, __u32, struct tg_top, 0);
+TG_MAP(top_counts, LRU_PERCPU_HASH, TG_TOP_HOSTS, struct tg_top_key, struct tg_top_count, 0);
+TG_MAP(top_answers, LRU_HASH, TG_TOP_ANSWERS, struct tg_top_client, struct tg_top_answer, 0);
+
 /* What ports count, what is told of packets (see event.h). */
 TG_MAP(port_counters, PERCPU_ARRAY, TG_MAX_PORTS *TG_DIRECTIONS, __u32,
 	struct tg_port_counters, 0);

@@ -27,6 +27,7 @@
 #include "maps.h"
 #include "packet.h"
 #include "range.h"
+#include "top.h"
 #include "trace.h"
 #include "vip_policy.h"
 #include "vip_tap.h"
@@ -338,6 +339,7 @@ static __always_inline enum tg_reason nat_untranslate(struct xdp_md *ctx, struct
 	if (ttl_of(pkt, v6) <= 1)
 		return TG_REASON_TTL_EXPIRED;
 	note_taps(ctx, pkt, v6);
+	top_see(ctx, pkt, false, v6);
 	if (route)
 		egress_take(&out, &route->hop, route->mtu);
 	/* To the kernel, "not forwarded" may mean an address of its own. */

@@ -51,7 +51,7 @@ static __always_inline const struct tg_policy_head *policy_head(__u32 policy)
 	const struct tg_policy_directory *directory;
 	__u64 number = policy, page;
 
-	if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP)))
+	if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP | TG_FEATURE_TOP)))
 		return NULL;
 	directory = policy_page(0);
 	barrier_var(number); /* tested and used in one register, whatever the compiler knows of it */
@@ -116,7 +116,7 @@ static __always_inline __u64 policy_judge(
 #define POLICY_JUDGE(name, v6)                                                                     \
 	__noinline __u64 name(const struct policy_key *key, __u32 policy)                          \
 	{                                                                                          \
-		if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP)) || !key)                    \
+		if (!(features & (TG_FEATURE_POLICY | TG_FEATURE_TAP | TG_FEATURE_TOP)) || !key)                    \
 			return UNJUDGED;                                                           \
 		return policy_judge(policy, key, v6);                                              \
 	}

@@ -46,7 +46,8 @@ struct tg_port_name {
  */
 #define TG_POLICY_OF_PORT(slot, direction) ((slot) * TG_DIRECTIONS + (direction))
 #define TG_POLICY_OF_TAP(tap)		   (TG_MAX_PORTS * TG_DIRECTIONS + (tap))
-#define TG_MAX_POLICIES			   TG_POLICY_OF_TAP(TG_MAX_TAPS)
+#define TG_POLICY_OF_TOP		   TG_POLICY_OF_TAP(TG_MAX_TAPS) /* what tg.top counts */
+#define TG_MAX_POLICIES			   (TG_POLICY_OF_TOP + 1)
 struct tg_policy_directory {
 	__u32 page[TG_MAX_POLICIES];
 	__u32 generation; /* another one whenever any policy changes; never 0 */

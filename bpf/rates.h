@@ -19,7 +19,7 @@
 
 /* What a packet is, in a word: protocol, TCP's flags, is it a fragment? */
 #define RATED(proto, flags, fragment) ((proto) << 8 | (flags) | ((fragment) ? 1u << 16 : 0))
-#define RATED_UNKNOWN 0xff00u
+#define RATED_UNKNOWN		      0xff00u
 
 static __always_inline struct tg_port_counters *port_counters_of(__u32 index)
 {

@@ -20,6 +20,7 @@
 #include "rates.h"
 #include "skb.h"
 #include "tap.h"
+#include "top.h"
 #include "trace.h"
 #include "track.h"
 
@@ -74,6 +75,7 @@ static __always_inline int handle_ip(struct __sk_buff *skb, struct packet *pkt, 
 	p->l2_length = pkt->l2_length;
 	p->known = read_ip(skb, pkt, p, v6) == TG_REASON_NONE;
 	rate_packet(skb, p, policy);
+	top_see(skb, p, policy, v6);
 	if (!p->known)
 		return verdict(skb, p, judge_default(policy), direction, v6);
 	judged = judge_passage(skb, p, policy, v6);

@@ -18,6 +18,7 @@
 #include "ports_abi.h"
 #include "reasons.h"
 #include "tap_abi.h"
+#include "top_abi.h"
 #include "trace_abi.h"
 #include "track_abi.h"
 
@@ -42,7 +43,8 @@
 	X(CONNTRACK, "conntrack", 26) /* or the kernel's */                                         \
 	X(TAP, "tap", 27)	      /* mirrors, captures: of TC, and of XDP for what it forwards */ \
 	X(RATES, "rates", 28)	      /* ports count kinds of packets */                           \
-	X(EVENTS, "events", 29)	      /* XDP tells what deny lists drop */
+	X(EVENTS, "events", 29)	      /* XDP tells what deny lists drop */                          \
+	X(TOP, "top", 30)	      /* who sends most, or gets most */
 
 enum tg_feature {
 #define TG_FEATURE_ENUM(symbol, name, bit) TG_FEATURE_##symbol = 1 << (bit),
@@ -56,7 +58,7 @@ enum tg_feature {
 /* Those that ports need the TC programs for, and those that mean something to XDP. */
 #define TG_FEATURES_TC                                                                             \
 	(TG_FEATURE_POLICY | TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK | TG_FEATURE_TAP |            \
-		TG_FEATURE_RATES)
+		TG_FEATURE_RATES | TG_FEATURE_TOP)
 /* Those by which anything is told by the ring `events`. */
 #define TG_FEATURES_EVENT (TG_FEATURE_POLICY | TG_FEATURE_FLOW | TG_FEATURE_EVENTS)
 #define TG_FEATURES_XDP (TG_FEATURE_ALL & ~(TG_FEATURE_FLOW | TG_FEATURE_CONNTRACK))

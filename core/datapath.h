@@ -36,7 +36,7 @@
 #define TG_FOR_QUIC TG_FEATURE_QUIC
 #define TG_FOR_DENY (TG_FEATURE_DENY4 | TG_FEATURE_DENY6)
 #define TG_FOR_TC TG_FEATURES_TC
-#define TG_FOR_POLICY (TG_FEATURE_POLICY | TG_FEATURE_TAP)
+#define TG_FOR_POLICY (TG_FEATURE_POLICY | TG_FEATURE_TAP | TG_FEATURE_TOP)
 
 /*
  * The maps that the controller uses: X(SYMBOL, name, needed for); TG_MAP_SYMBOL for each of bpf/maps.h.
@@ -104,6 +104,9 @@
 	X(TAP_OWNERS, tap_owners, TG_FEATURE_TAP) \
 	X(TAP_COUNTERS, tap_counters, TG_FEATURE_TAP) \
 	X(CAPTURES, captures, TG_FEATURE_TAP) \
+	X(TOP, top, TG_FEATURE_TOP) \
+	X(TOP_COUNTS, top_counts, TG_FEATURE_TOP) \
+	X(TOP_ANSWERS, top_answers, TG_FEATURE_TOP) \
 	X(PORT_COUNTERS, port_counters, TG_FEATURE_RATES) \
 	X(EVENT_COUNTERS, event_counters, TG_FEATURES_EVENT) \
 	X(EVENT_LIMITS, event_limits, TG_FEATURES_EVENT) \

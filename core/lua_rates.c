@@ -64,8 +64,7 @@ static int l_read(lua_State *L)
 
 	if (reading.dp->maps[TG_MAP_PORT_COUNTERS] < 0)
 		return 0;
-	reading.cpus = lua_newuserdatauv(
-		L, libbpf_num_possible_cpus() * sizeof(*reading.cpus), 0);
+	reading.cpus = lua_newuserdatauv(L, libbpf_num_possible_cpus() * sizeof(*reading.cpus), 0);
 	lua_newtable(L);
 	tg_ports_each(reading.dp->maps[TG_MAP_PORTS], add_port, &reading);
 	return 1;

@@ -31,6 +31,31 @@ local tg = {}
 ---@return tg.Rates? rates, string? message, string? code
 function tg.rates() end
 
+---@class tg.TopOptions
+---@field by? "src"|"dst"  `"src"`
+---@field match? table  what is counted: a table of a policy's matches (proto, dport, flags …) or a list of such; without
+--- it everything
+---@field n? integer  at most so many, 1 to 1000; 10
+---@field seconds? number|string  so long it counts, 0.1 to 60; 2
+---@field port? string  of what comes in by this port; by default by all
+
+---@class tg.TopEntry
+---@field src? string  by = "src"
+---@field dst? string  by = "dst"
+---@field rate number  packets a second
+---@field packets integer
+---@field bytes integer
+---@field completed? integer  handshakes of TCP whose answer this switch has seen, and then its acknowledgement by another
+--- interface: what a spoofed source does not bring about. nil where answers don't come by here: clients of direct-return
+--- services (l2dsr, ipip, gue)
+
+--- Who sends most, or gets most, during the next seconds, which this waits for. The datapath counts meanwhile, before
+--- any policy, what TC sees and what XDP forwards; what deny lists drop is tg.deny:top()'s. 16,384 addresses are told
+--- apart. A second call waits for the first. In a task.
+---@param options? tg.TopOptions
+---@return tg.TopEntry[]? list, string? message, string? code
+function tg.top(options) end
+
 ---@class tg.TriggerOptions
 ---@field name string
 ---@field when fun(r: tg.Rates): any  asked each `every` seconds: is it so?

@@ -26,6 +26,7 @@ local functions = {
   rates = { "tidegate.rates", "get" },
   service = { "tidegate.service", "declare" },
   set = { "tidegate.set", "get" },
+  top = { "tidegate.top", "ask" },
   trace = { "tidegate.trace", "run" },
   trigger = { "tidegate.trigger", "declare" },
 }

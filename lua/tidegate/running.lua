@@ -15,6 +15,7 @@ local policy = require "tidegate.policy.state"
 local programs = require "tidegate.programs"
 local taps = require "tidegate.taps"
 local task = require "tidegate.task"
+local top = require "tidegate.top"
 
 local running = {
   services = {},      -- name → spec (desired.lua)
@@ -299,15 +300,16 @@ local function open_lists()
   return lists.open()
 end
 
-local function specialise(features)
-  local ok, message, code = programs.commit(features)
+local function specialise(features, matches)
+  local ok, message, code = programs.commit(features, nil, matches)
   if not ok then return nil, message, code end
   return open_lists()
 end
 
---- Lets the program know what these features are; the caller holds the lock. true, or nil, why, code.
-function running.need(features)
-  return specialise(running.features | features)
+--- Lets the programs know what these features are, and what taps match (programs.taps; nil: as it is); the caller
+--- holds the lock. true, or nil, why, code.
+function running.need(features, matches)
+  return specialise(running.features | features, matches)
 end
 
 --- The outer header of ipip and gue, where the program knows them.
@@ -360,7 +362,7 @@ end
 --- are made before anything of them changes. On failure what was stays, and the result is nil, why, code.
 --- The caller holds the lock.
 function running.commit(state)
-  local wanted = state.features | lists.kept_features() | taps.features()
+  local wanted = state.features | lists.kept_features() | taps.features() | top.features()
   keep_uses(state.ports)
   local before, message, code = set_policies(state, wanted)
   if not before then return nil, message, code end

@@ -65,3 +65,39 @@ check "another surge within the hour is refused to the one that may start once" 
 sed -i 's/> 1000 end,$/> 900000 end,/' "$script"
 check "a reload" tg reload
 check "stops what is on" wait_for 5 said 'trigger surge: stopped after [0-9]+ s: its generation ends'
+daemon_stop
+
+# --- auto-ban -----------------------------------------------------------------------------------------
+
+# In nat the switch sees the answers.
+on sw sysctl -qw net.ipv4.ip_forward=1
+in_background on b1 "$ROOT/build/steady" serve 7000 1
+in_background on b2 "$ROOT/build/steady" serve 7000 2
+cat >"$script" <<-END
+	tg.port "eth0"
+	tg.port "eth1"
+	tg.service { name = "web", mode = "nat", vip = "$LAB_VIP4:7000", backends = { "10.0.0.11", "10.0.0.12" } }
+	require "triggers.auto_ban" { above = 50, rate = 30, ttl = 5, clear = 1 }
+END
+daemon_start "$script"
+ask()		{ on client timeout 20 "$ROOT/build/steady" ask "$LAB_VIP4" 7000 "$1" "$2" >"$WORK/asked" 2>/dev/null; }
+answered()	{ ask 1 10 && grep -q 'failed 0 unanswered 0' "$WORK/asked"; }
+banned()	{ [ "$(lua "(tg.deny:contains '192.0.2.7')")" = true ]; }
+not_banned()	{ ! banned; }
+
+check "a connection is answered" wait_for 5 answered
+in_background on client "$ROOT/build/steady" flood eth0 "$switch_mac" "$LAB_VIP4" 7000 12000 3000
+check "a flood of SYNs from anybody starts the look-out" wait_for 10 said 'trigger auto-ban: started: tcp_syn = '
+sleep 1.5
+check "real connections are answered meanwhile" answered
+check "it is over when the flood is" wait_for 20 said 'trigger auto-ban: stopped'
+check_equal "and nobody was banned" "0 0" "$(lua 'tg.deny:count()') $(grep -c 'is banned' "$DAEMON_LOG")"
+ask 2000 200 &
+asking=$!
+background+=("$asking")
+check "who makes many real connections is banned" wait_for 10 said 'auto-ban: 192.0.2.7 is banned for 5 s: [0-9]+ handshakes a second'
+check "so its packets are dropped" wait_for 2 banned
+check_equal "and nobody else's" 1 "$(lua 'tg.deny:count()')"
+kill "$asking" 2>/dev/null
+check "for a time" wait_for 20 not_banned
+check "then it is answered again" wait_for 10 answered
