@@ -350,6 +350,19 @@ static __noinline void sample6(const __be32 *source, __u32 class, __u32 bytes)
 	sample(source, class, bytes, true);
 }
 
+/* What event.h tells, of some of the packets. */
+static __always_inline void note_class(__u32 class)
+{
+	__u32 kind = TG_EVENT_DENY_HIT;
+	struct tg_event_limit *limit;
+
+	if (!(features & TG_FEATURE_EVENTS) || tracing)
+		return;
+	limit = bpf_map_lookup_elem(&event_limits, &kind);
+	if (limit)
+		limit->class = class;
+}
+
 /* A list has the source: counts it, and says what the list does. */
 static __always_inline enum tg_reason decide(const struct tg_deny_state *state,
 	const __be32 *source, __u32 found, __u32 bytes, const bool v6)
@@ -377,6 +390,7 @@ static __always_inline enum tg_reason decide(const struct tg_deny_state *state,
 		else
 			sample4(*source, class, bytes);
 	}
+	note_class(class);
 	return TG_REASON_DENIED;
 }
 

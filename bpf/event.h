@@ -193,21 +193,36 @@ static __always_inline void tell_judged(const struct policy_key *key, __u64 judg
 	event_judged(key, judged, ifindex, length, EVENT_WHAT(0, direction, v6, known));
 }
 
-#ifndef TG_TC
-
-#include "deny.h"
-
-/* The list that has the source: asked again, of the few that are told. */
-static __always_inline __u32 event_class(const struct packet *pkt, const bool v6)
+/* Tells of a flow that begins: one in `new_sample`, and no more than event_sample() lets. */
+__noinline int event_flow(
+	const struct policy_key *key, __u64 judged, __u32 ifindex, __u32 length, __u32 what)
 {
-	const struct tg_deny_state *state =
-		deny_state_get(v6 ? TG_FEATURE_DENY6 : TG_FEATURE_DENY4);
+	struct tg_track_settings *settings;
+	__u32 zero = 0, sample, each;
 
-	if (!state)
+	if (!(features & TG_FEATURE_FLOW) || tracing || !key)
 		return 0;
-	return TG_DENY_CLASS(v6 ? deny6_find(pkt->ip6->saddr.s6_addr32)
-				: deny4_find(state, bpf_ntohl(pkt->ip4->saddr)));
+	settings = bpf_map_lookup_elem(&track_settings, &zero);
+	each = settings ? settings->new_sample : 0;
+	if (!each || (each > 1 && bpf_get_prandom_u32() % each))
+		return 0;
+	sample = event_sample(TG_EVENT_FLOW_NEW);
+	if (sample)
+		event_tell(key, judged, ifindex, length,
+			what | TG_EVENT_FLOW_NEW | EVENT_SAMPLED(sample * each));
+	return 0;
 }
+
+#ifdef TG_TC
+
+static __always_inline void tell_flow(const struct policy_key *key, __u64 judged, __u32 ifindex,
+	__u32 length, __u32 direction, const bool v6)
+{
+	if (features & TG_FEATURE_FLOW && !tracing)
+		event_flow(key, judged, ifindex, length, EVENT_WHAT(0, direction, v6, true));
+}
+
+#else
 
 /* Ports of TCP and UDP, where they are not behind extension headers; and flags. */
 static __always_inline void event_transport(
@@ -231,12 +246,12 @@ static __always_inline void event_transport(
 static __always_inline int event_denied(struct xdp_md *ctx, __u32 l2_length, const bool v6)
 {
 	struct packet pkt = { .l3 = l3_at(ctx, l2_length) };
-	__u32 sample = event_sample(TG_EVENT_DENY_HIT), class;
+	__u32 kind = TG_EVENT_DENY_HIT, sample = event_sample(kind);
+	struct tg_event_limit *limit = bpf_map_lookup_elem(&event_limits, &kind);
 	struct tg_packet_event *event;
 
-	if (!sample || !has_ip_header(ctx, &pkt, v6))
+	if (!sample || !limit || !has_ip_header(ctx, &pkt, v6))
 		return 0;
-	class = event_class(&pkt, v6);
 	event = event_begin(TG_EVENT_DENY_HIT);
 	if (!event)
 		return 0;
@@ -247,7 +262,7 @@ static __always_inline int event_denied(struct xdp_md *ctx, __u32 l2_length, con
 	event->family = v6 ? 6 : 4;
 	event->ifindex = ctx->ingress_ifindex;
 	event->length = bpf_xdp_get_buff_len(ctx);
-	event->rule = class;
+	event->rule = limit->class;
 	event->action = TG_ACTION_DROP;
 	event->reason = TG_REASON_DENIED;
 	event->sample = sample;

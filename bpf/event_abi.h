@@ -49,7 +49,7 @@ struct tg_event_limit {
 	__u64 window;	   /* in which these were: */
 	__u32 seen, told;
 	__u32 shift;	   /* one in 2^shift is told */
-	__u32 pad;
+	__u32 class;	   /* of DENY_HIT: the list that has the packet's source (bpf/deny.h) */
 };
 
 /* Per-CPU array `event_counters` of __u64, by kind * 3 + what: told, lost (the ring was full), left out (sampling, limits). */
