@@ -67,8 +67,7 @@ their_rules()	# N
 	for ((i = 0; i < $1; i++)); do
 		echo "ip saddr $(address $i) tcp dport $(port $i) accept"
 	done
-	echo 'counter drop'
-	echo '} }'
+	printf 'counter drop\n}\n}\n'
 }
 
 load_rules()	# N
