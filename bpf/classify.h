@@ -140,9 +140,11 @@ CLASSIFY_INLINE __u32 classify(const struct tg_policy *policy, const struct poli
 	if (!src || !dst || !kind || !sport || !dport)
 		return TG_POLICY_NO_RULE;
 	for (__u32 i = 0; i < words && i < TG_POLICY_WORDS; i++) {
-		__u64 rules = src->rules[i] & dst->rules[i] & kind->rules[i] & sport->own.rules[i] &
-			      dport->own.rules[i];
+		__u64 rules = src->rules[i] & dst->rules[i];
 
+		if (!rules) /* of most words: addresses are what tells rules apart */
+			continue;
+		rules &= kind->rules[i] & sport->own.rules[i] & dport->own.rules[i];
 		if (policy->either)
 			rules &= sport->either.rules[i] | dport->either.rules[i];
 		if (rules)

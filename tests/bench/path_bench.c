@@ -3,8 +3,8 @@
  * path_bench NAME ACTION ADDRESS PORT PINS JSON: packets a second along a whole path of veth pairs,
  * through the switch (a daemon's program, pinned below PINS) and beside it through a program that does
  * nothing but ACTION: drop, tx or redirect. Or ACTION is filter: both drop what no rule accepts, the
- * switch by its policy, the other by whatever it has (nftables, see filter.sh). Called by path.sh and
- * filter.sh, which make the namespaces:
+ * switch by its policy, the other by whatever it has (nftables, see rules.sh). Called by path.sh and
+ * rules.sh, which make the namespaces:
  *
  *	gen:g0 ── s0:sw (the daemon)	gen:h0 ── b0:bare (the bare program)
  *	gen:g1 ── s1			gen:h1 ── b1
@@ -139,7 +139,7 @@ static __u64 seen(const struct path *path, bool bare)
 	return bare ? sum(arrived, 1) : sum(path->reasons, TG_REASON_DENIED);
 }
 
-/* Sends frames out of a device: packets a second. What another filter drops, its own counters tell: filter.sh. */
+/* Sends frames out of a device: packets a second. What another filter drops, its own counters tell: rules.sh. */
 static double run(const struct path *path, const char *from, bool bare)
 {
 	__u8 data[64] = { 0 };

@@ -8,6 +8,9 @@
  * ports. The packet is one and the same, or ("@random") one of 65,536, nine of ten made to match a rule
  * chosen at random. The cases take turns, ROUNDS times; printed are medians, and what a policy of 1,000
  * rules costs against one of 10.
+ *
+ * mirror.off is a port with a mirror that is not started, and nothing else; policyF.N+mirror.off has it beside
+ * the policy.
  */
 #include "flow_hash.h"
 #include "policy.h"
@@ -29,11 +32,12 @@
 #define REPEAT	   (1 << 20)
 #define MOST_RULES 1000
 #define PREFIXES   3
+#define CASES	   18
 
 struct bench {
 	char name[32];
 	int family, rules;
-	bool random;
+	bool random, mirror; /* declared, not started */
 	struct policy_bench_bpf *object;
 	double floor[ROUNDS], value[ROUNDS], ratio[ROUNDS];
 };
@@ -204,7 +208,8 @@ static void open_program(struct bench *b, const struct tg_policy_pages *pages)
 	b->object = policy_bench_bpf__open();
 	if (!b->object)
 		die("open");
-	b->object->rodata->features = TG_FEATURE_POLICY;
+	b->object->rodata->features = (b->rules ? TG_FEATURE_POLICY : 0) |
+				      (b->mirror ? TG_FEATURE_TAP : 0);
 	b->object->rodata->policy_words = pages->words;
 	b->object->rodata->packet_mask = b->random ? POLICY_PACKETS - 1 : 0;
 	bpf_map__set_max_entries(b->object->maps.policy_pages, pages->count);
@@ -223,11 +228,11 @@ static void load(struct bench *b)
 	struct tg_policy_pages pages;
 
 	random_state = 0x9e3779b97f4a7c15ull;
-	make_rules(made, rules, b->rules, b->family);
+	make_rules(made, rules, b->rules ? b->rules : 1, b->family);
 	lay_out(rules, b->rules, &pages);
 	for (int i = 0; i < POLICY_PACKETS; i++) {
 		struct made_packet packet =
-			made_packet(&rules[random64() % b->rules], b->family);
+			made_packet(&rules[b->rules ? random64() % b->rules : 0], b->family);
 
 		put_frame(&frames[i], &packet, b->family);
 	}
@@ -295,7 +300,7 @@ static void report(struct bench *b, FILE *json)
 {
 	double value = median(b->value), floor = median(b->floor), ratio = median(b->ratio);
 
-	printf("%-18s %8.1f ns %8.1f ns %6.2f\n", b->name, value, floor, ratio);
+	printf("%-24s %8.1f ns %8.1f ns %6.2f\n", b->name, value, floor, ratio);
 	if (json)
 		fprintf(json,
 			"{\"name\":\"%s\",\"value\":%.2f,\"unit\":\"ns\",\"floor\":%.2f,\"ratio\":%"
@@ -324,12 +329,65 @@ static void report_growth(const struct bench *ten, const struct bench *thousand)
 			thousand->value[ROUNDS / 2] - thousand->floor[ROUNDS / 2]);
 }
 
-int main(int argc, char **argv)
+static void name(struct bench *b)
+{
+	if (b->rules)
+		snprintf(b->name, sizeof(b->name), "policy%d.%d%s%s", b->family, b->rules,
+			b->random ? "@random" : "", b->mirror ? "+mirror.off" : "");
+	else
+		snprintf(b->name, sizeof(b->name), "mirror.off");
+}
+
+static int make_benches(struct bench *benches, char **names, int name_count)
 {
 	static const int sizes[] = { 1, 10, 100, 1000 };
-	static struct bench benches[16];
+	int count = 0;
+
+	for (int i = 0; i < CASES; i++) {
+		struct bench *b = &benches[count];
+
+		*b = i < 16 ? (struct bench){ .family = i / 8 ? 6 : 4, .random = i / 4 % 2,
+				      .rules = sizes[i % 4] }
+			    : (struct bench){ .family = 4, .rules = i == 16 ? 0 : 10, .mirror = true };
+		name(b);
+		if (!wanted(b->name, names, name_count))
+			continue;
+		load(b);
+		count++;
+	}
+	return count;
+}
+
+static double value_of(const struct bench *b)
+{
+	return b->value[ROUNDS / 2]; /* sorted by report() */
+}
+
+static void report_comparisons(const struct bench *benches, int count)
+{
+	const struct bench *ten = NULL;
+
+	for (int i = 0; i < count; i++) {
+		const struct bench *b = &benches[i];
+
+		if (b->rules == 10 && !b->mirror && i + 2 < count && b[2].rules == 1000)
+			report_growth(b, &b[2]);
+		if (!strcmp(b->name, "policy4.10"))
+			ten = b;
+		if (!b->rules)
+			printf("mirror.off, net: %.1f ns, aim 3%s\n",
+				value_of(b) - b->floor[ROUNDS / 2],
+				value_of(b) - b->floor[ROUNDS / 2] <= 3 ? "" : "  MISSED");
+		else if (b->mirror && ten)
+			printf("mirror.off beside a policy: %.1f ns\n", value_of(b) - value_of(ten));
+	}
+}
+
+int main(int argc, char **argv)
+{
+	static struct bench benches[CASES];
 	FILE *json = NULL;
-	int skip = 1, count = 0;
+	int skip = 1, count;
 	cpu_set_t cpu;
 
 	if (argc > 2 && !strcmp(argv[1], "--json")) {
@@ -341,28 +399,14 @@ int main(int argc, char **argv)
 	CPU_ZERO(&cpu);
 	CPU_SET(libbpf_num_possible_cpus() - 1, &cpu);
 	sched_setaffinity(0, sizeof(cpu), &cpu);
-	for (int i = 0; i < 16; i++) {
-		struct bench *b = &benches[count];
-
-		*b = (struct bench){
-			.family = i / 8 ? 6 : 4, .random = i / 4 % 2, .rules = sizes[i % 4]
-		};
-		snprintf(b->name, sizeof(b->name), "policy%d.%d%s", b->family, b->rules,
-			b->random ? "@random" : "");
-		if (!wanted(b->name, argv + skip, argc - skip))
-			continue;
-		load(b);
-		count++;
-	}
+	count = make_benches(benches, argv + skip, argc - skip);
 	for (int round = 0; round < ROUNDS; round++)
 		for (int i = 0; i < count; i++)
 			measure(&benches[i], round);
-	printf("%-18s %11s %11s %6s\n", "policy", "a packet", "floor", "ratio");
+	printf("%-24s %11s %11s %6s\n", "policy", "a packet", "floor", "ratio");
 	for (int i = 0; i < count; i++)
 		report(&benches[i], json);
-	for (int i = 0; i + 2 < count; i++)
-		if (benches[i].rules == 10 && benches[i + 2].rules == 1000)
-			report_growth(&benches[i], &benches[i + 2]);
+	report_comparisons(benches, count);
 	if (json)
 		fclose(json);
 	return 0;

@@ -4,17 +4,17 @@
 # policy (TC ingress), beside a chain of the same rules on nftables' netdev ingress hook of another veth, in
 # the same run. How it is measured: path_bench.c.
 #
-#   tests/bench/filter.sh [--json FILE]     BUILD=build: where tidegate and path_bench are
+#   tests/bench/rules.sh [--json FILE]     BUILD=build: where tidegate and path_bench are
 set -euo pipefail
 
 json=/dev/null
 if [ "${1-}" = --json ]; then json=$2; fi
 root=$(cd "$(dirname "$0")/../.." && pwd)
 build=${BUILD:-$root/build}
-name=tgfilter$$ instance=filter-$$
+name=tgrules$$ instance=rules-$$
 export GEN=$name-gen BARE=$name-bare FRAMES
 sw=$name-sw
-dir=$(mktemp -d /tmp/tidegate-filter.XXXXXX)
+dir=$(mktemp -d /tmp/tidegate-rules.XXXXXX)
 daemon=
 
 cleanup()
@@ -92,9 +92,9 @@ dropped()	{ ip netns exec "$BARE" nft -j list chain netdev t c | jq '[.. | .coun
 for rules in 1 2 10 100 1000; do
 	FRAMES=$((rules < 100 ? 1 << 19 : rules < 1000 ? 1 << 17 : 1 << 15))
 	load_rules $rules
-	"$build/path_bench" "filter.$rules" filter 198.51.100.10 80 "/sys/fs/bpf/tidegate/$instance" "$json"
+	"$build/path_bench" "rules.$rules" filter 198.51.100.10 80 "/sys/fs/bpf/tidegate/$instance" "$json"
 	if [ "$(dropped)" -lt $((7 * FRAMES * 99 / 100)) ]; then
-		echo "filter.sh: nftables dropped $(dropped) of $((7 * FRAMES)) packets" >&2
+		echo "rules.sh: nftables dropped $(dropped) of $((7 * FRAMES)) packets" >&2
 		exit 1
 	fi
 done
