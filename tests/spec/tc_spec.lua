@@ -9,6 +9,14 @@ if object.refused() then
   return
 end
 
+--- Kernel 6.6 and later; before, the TC programs are filters of clsact.
+local function has_tcx()
+  local major, minor = object.run "uname -r":match "^(%d+)%.(%d+)"
+  return tonumber(major) * 100 + tonumber(minor) >= 606
+end
+
+local WAY <const> = has_tcx() and "tcx" or "clsact"
+
 local NETNS = "tg-tc-" .. object.run "echo $PPID"
 local function ip(command) return object.run(("ip -n %s %s"):format(NETNS, command)) end
 
@@ -67,9 +75,16 @@ local PRELUDE = [[
     for number in filters(device, side):gmatch " id (%d+)" do found[#found + 1] = number end
     return found
   end
+  --- The program that a device runs, attached by the best way.
+  local function runs(device, side)
+    return WAY == "tcx" and link(side .. "/" .. device).program or tc_ids(device, side)[1]
+  end
+  local function link_id(path) return WAY == "tcx" and link(path).id or "none" end
 ]]
 
-local function there(chunk, ...) return in_netns(NETNS, PRELUDE .. chunk, ...) end
+local function there(chunk, ...)
+  return in_netns(NETNS, ("local WAY <const> = %q "):format(WAY) .. PRELUDE .. chunk, ...)
+end
 
 before_each(function()
   object.run("ip netns add " .. NETNS)
@@ -96,6 +111,7 @@ describe("the TC programs", function()
   end)
 
   it("are attached by TCX where the kernel has it, both ways, and found again", function()
+    if not has_tcx() then return pending "the kernel has no TCX" end
     local first, second, same, listed, known, gone, left = there [[
       local bal <close> = open("attach", F.policy)
       local first = assert(attach "v0")
@@ -120,6 +136,19 @@ describe("the TC programs", function()
     assert.same({ slot = 1, flags = 1 }, known[listed["v.1"].ifindex])
     assert.is_nil(gone[first.ifindex])
     assert.same({ ["v.1"] = { ifindex = 0, how = "tcx" } }, left)
+  end)
+
+  it("are filters of clsact where it has not, and TCX is refused", function()
+    if has_tcx() then return pending "the kernel has TCX" end
+    local first, refused, again = there [[
+      local bal <close> = open("old", F.policy)
+      local refused = { attach("v0", "tcx") }
+      local first = assert(attach "v0")
+      return first, refused, assert(attach "v0")
+    ]]
+    assert.same({ "clsact", "the kernel has no TCX", false }, { first.how, first.why, first.adopted })
+    assert.same({ nil, "port v0: TC can't be attached by TCX: Invalid argument", "EINVAL" }, refused)
+    assert.same({ "clsact", true }, { again.how, again.adopted })
   end)
 
   it("are filters of clsact where that is asked for, found again by their programs", function()
@@ -178,6 +207,7 @@ describe("the TC programs", function()
   end)
 
   it("change from one way to the other, and back", function()
+    if not has_tcx() then return pending "the kernel has no TCX" end
     local hows, links, qdiscs = there [[
       local bal <close> = open("change", F.policy)
       local hows, links, qdiscs = {}, {}, {}
@@ -198,12 +228,12 @@ describe("the TC programs", function()
     local results = there [[
       local bal <close> = open("again", F.policy)
       local results = {}
-      for _, how in ipairs { "tcx", "clsact" } do
+      for i, how in ipairs { WAY, "clsact" } do
         local before = assert(attach("v0", how))
         object.run "ip link del v0"
         local gone = controller.tc_links().v0
         object.run "ip link add v0 type veth peer name p0"
-        assert(task.await(controller.specialise, F.policy | (how == "tcx" and F.rates or F.flow)))
+        assert(task.await(controller.specialise, F.policy | (i == 1 and F.rates or F.flow)))
         local after = assert(attach("v0", how))
         local known = entries()
         results[#results + 1] = { gone = gone.ifindex, adopted = after.adopted, stale = known[before.ifindex] ~= nil,
@@ -260,13 +290,13 @@ describe("policies in force", function()
       local bal <close> = open("exchange", F.policy)
       assert(attach "v0") assert(attach("v.1", "clsact"))
       assert(commit(compile("drop", 23)))
-      local before, at = ids(), link "ingress/v0"
+      local before, at = ids(), link_id "ingress/v0"
       assert(commit(compile("drop", 23)))
       local same = ids()
       assert(commit(compile("reject", 23)))
-      local changed, now = ids(), link "ingress/v0"
-      return before, same, changed, { at.id == now.id, now.program == changed.ingress,
-        link "egress/v0".program == changed.egress, tc_ids("v.1", "ingress")[1] == changed.ingress,
+      local changed, now = ids(), link_id "ingress/v0"
+      return before, same, changed, { at == now, runs("v0", "ingress") == changed.ingress,
+        runs("v0", "egress") == changed.egress, tc_ids("v.1", "ingress")[1] == changed.ingress,
         #tc_ids("v.1", "ingress"), tc_ids("v.1", "egress")[1] == changed.egress }
     ]]
     assert.same(before, same)
@@ -304,7 +334,7 @@ describe("policies in force", function()
       bal:adopt { start = false, features = F.v4 | F.policy }
       assert(commit(compile("drop", 24), F.v4 | F.policy))
       local changed = ids()
-      assert(link "ingress/v0".program == changed.ingress)
+      assert(runs("v0", "ingress") == changed.ingress)
       return before, adopted, same, changed
     ]]
     assert.same(before, adopted)
@@ -372,9 +402,9 @@ describe("policies in force", function()
       assert(not ok)
       object.run(("rmdir %s && mv %s/aside %s"):format(pin, bal.dir, pin))
       local after = ids()
-      local linked = { link "ingress/v0".program, tc_ids("v.1", "ingress")[1] }
+      local linked = { runs("v0", "ingress"), tc_ids("v.1", "ingress")[1] }
       assert(commit(compile("drop", 24), F.v4 | F.policy))
-      return before, after, message, linked, link "ingress/v0".program == id "tc_ingress"
+      return before, after, message, linked, runs("v0", "ingress") == id "tc_ingress"
     ]]
     assert.same(before, after)
     assert.matches("^can't pin .*/policy_pages: ", message)
