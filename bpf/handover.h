@@ -99,12 +99,14 @@ static __always_inline int carry_out(struct __sk_buff *skb, const struct tg_hand
 /* The packet's action, or XDP_PASS with the handover before it. */
 __noinline int hand_over(struct xdp_md *ctx, __u32 action, __u32 to, __u32 matched, __u32 bytes)
 {
-	const struct tg_port *in = port_of(ctx->ingress_ifindex), *out = port_of(to);
+	const struct tg_port *in, *out;
 	struct tg_handover *at;
 	__u32 wanted;
 
 	if (!(features & TG_FEATURE_TAP))
 		return action;
+	in = port_of(ctx->ingress_ifindex);
+	out = port_of(to);
 	wanted = matched | (out ? out->taps[TG_EGRESS] : 0);
 	if (!wanted)
 		return action;
