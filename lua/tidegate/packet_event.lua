@@ -19,7 +19,7 @@ local LOGGED <const> = { ["policy.drop"] = true, ["policy.accept"] = true }
 
 -- Into the log --------------------------------------------------------------------------------------
 
-local second, lines, left = 0, 0, 0     -- the second that is written of, its lines, what was left out
+local lines, left = 0, 0    -- of this second: those that were written, packets that were not
 
 local function endpoint(addr, port)
   if not addr then return "?" end
@@ -38,11 +38,13 @@ function packet_event.text(ev)
   return ev.sample > 1 and text .. (", one of %d"):format(ev.sample) or text
 end
 
-local function write(ev, now)
-  if now ~= second then
-    if left > 0 then log.info("%d more packets of rules with log", left) end
-    second, lines, left = now, 0, 0
-  end
+local function second_over()
+  if left > 0 then log.info("%d more packets of rules with log", left) end
+  lines, left = 0, 0
+end
+
+local function write(ev)
+  if lines == 0 then task.arm(1, second_over) end
   if lines < LINES then
     lines = lines + 1
     log.info("%s", packet_event.text(ev))
@@ -53,10 +55,9 @@ end
 
 --- Writes what rules with `log` tell of, so many lines a second.
 function packet_event.log(list)
-  local now = task.now() // 1
   for i = 1, #list do
     local ev = list[i]
-    if LOGGED[ev.name] then write(ev, now) end
+    if LOGGED[ev.name] then write(ev) end
   end
 end
 

@@ -135,3 +135,44 @@ describe("a handler with a batch", function()
     end
   end)
 end)
+
+describe("the log of packets", function()
+  local packet_event = require "tidegate.packet_event"
+  local recent = require("tidegate.core.log").recent
+
+  local function ev(more)
+    local result = {
+      name = "policy.drop", port = "eth0", direction = "ingress", proto = "tcp", src = "203.0.113.7", sport = 4242,
+      dst = "192.0.2.1", dport = 23, flags = "S", length = 60, rule = "telnet", line = "web.lua:12", sample = 1,
+    }
+    for key, value in pairs(more or {}) do result[key] = value end
+    return result
+  end
+
+  it("says of a packet what it is, and by which rule", function()
+    assert.equal("policy.drop eth0 ingress: tcp 203.0.113.7:4242 > 192.0.2.1:23 S, 60 bytes, rule telnet (web.lua:12)",
+      packet_event.text(ev()))
+    assert.equal("policy.drop eth0 ingress: icmp6 2001:db8::1 > 2001:db8::2 type 128, 60 bytes, audit, one of 8",
+      packet_event.text { name = "policy.drop", port = "eth0", direction = "ingress", proto = "icmp6",
+        src = "2001:db8::1", dst = "2001:db8::2", icmp_type = 128, length = 60, audit = true, sample = 8 })
+    assert.equal("policy.accept ? egress: udp [2001:db8::1]:53 > [2001:db8::2]:99, 60 bytes",
+      packet_event.text { name = "policy.accept", direction = "egress", proto = "udp", src = "2001:db8::1", sport = 53,
+        dst = "2001:db8::2", dport = 99, length = 60, sample = 1 })
+  end)
+
+  it("has ten lines a second, and then how many more there were", function()
+    local list = {}
+    for i = 1, 30 do list[i] = ev { sample = i > 20 and 4 or 1 } end
+    list[31] = ev { name = "deny.hit" }
+    local before = recent()
+    local last = #before > 0 and before[#before].serial or 0
+    packet_event.log(list)
+    task.sleep(1.2)
+    local written, more = 0, nil
+    for _, line in ipairs(recent(last)) do
+      if line.text:find "^policy.drop eth0" then written = written + 1 end
+      more = more or line.text:match "^(%d+) more packets of rules with log$"
+    end
+    assert.same({ 10, "50" }, { written, more })
+  end)
+end)
