@@ -8,6 +8,7 @@ local controller = require "tidegate.core.controller"
 local core = require "tidegate.core.capture"
 local core_console = require "tidegate.core.console"
 local generation = require "tidegate.generation"
+local lock = require "tidegate.lock"
 local log = require "tidegate.log"
 local match = require "tidegate.policy.match"
 local misuse = require "tidegate.misuse"
@@ -152,15 +153,37 @@ rules.on_change(function()
   if next(alive) then name_rules() end
 end)
 
---- What the capture needs of the port while it runs, by its tap.
+--- What the capture needs of ports while it runs, by its tap.
 local function user_of(self)
   return ("capture %d"):format(self.tap.number)
+end
+
+--- The ports that it needs TC on: what XDP forwards is copied by TC of the port that it came in by, also for a capture
+--- of the one that it leaves by.
+local function ports_of(self)
+  local list = { self.port }
+  if self.given.direction == "ingress" or not next(running.services) then return list end
+  for name, port in pairs(running.ports) do
+    if name ~= self.port and port.tc ~= false then list[#list + 1] = name end
+  end
+  return list
+end
+
+--- Attaches TC to what it needs; true, or nil, why, code.
+local function use_ports(self)
+  self.uses = {}
+  for _, name in ipairs(ports_of(self)) do
+    local ok, message, code = running.use_tc(name, user_of(self))
+    if not ok then return nil, message, code end
+    table.insert(self.uses, name)
+  end
+  return true
 end
 
 local function release(self)
   if not self.tap then return end
   local turn <close> = running.lock:take()
-  running.leave_tc(self.port, user_of(self))
+  for _, name in ipairs(self.uses or {}) do running.leave_tc(name, user_of(self)) end
   taps.release(self.tap)
   self.tap = nil
 end
@@ -188,7 +211,7 @@ local function take_tap(self)
   local ok
   ok, message, code = running.need(TAP)
   if not ok then return nil, message, code end
-  return running.use_tc(self.port, user_of(self))
+  return use_ports(self)
 end
 
 local function start_core(self, fd)
@@ -207,9 +230,17 @@ local function fail(self, message, code)
   return nil, message, code
 end
 
+local beginning = lock.new() -- one at a time: those that were stopped meanwhile exchange no programs
+
 --- Begins; true, or nil, why, code. The descriptor is closed in the end.
 local function begin(self, fd)
-  local ok, message, code = take_tap(self)
+  local turn <close> = beginning:take()
+  local ok, message, code
+  if self.stopped then
+    message, code = "it was stopped", "ECANCELED"
+  else
+    ok, message, code = take_tap(self)
+  end
   if not ok then
     if fd then core_console.close(fd) end
     return fail(self, message, code)
@@ -228,8 +259,9 @@ local function begin_whole(self, fd)
   self.state = "starting"
   local job = task.start({ name = "capture of " .. self.port, owner = task.root(), quiet = true }, begin, self, fd)
   local ran, ok, message, code = job:join()
-  if not ran then error(ok, 0) end
-  return ok, message, code
+  if ran then return ok, message, code end
+  fail(self, tostring(ok))
+  error(ok, 0)
 end
 
 --- Raises at the script's line if the expression is none.

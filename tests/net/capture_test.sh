@@ -110,6 +110,14 @@ what_is_forwarded()
 	requests=$(fields "$file" frame.comment ip.dst | grep -cE '^verdict forward.*198\.51\.100\.10$')
 	check_that "what XDP forwards is captured" "$requests > 3"
 	check_equal "and nothing else" "$requests" "$(fields "$file" frame.number | wc -l)"
+
+	start_capture leaving eth1 -w "$WORK/leaving.pcapng" --direction egress proto=tcp dport=80
+	check "a service answers again" on client curl -sf -m 5 http://198.51.100.10/
+	sleep 0.2
+	interrupt
+	end_of "a capture of the port that it leaves by has it, too" 0 leaving 'packets, [0-9]+ bytes$'
+	requests=$(fields "$WORK/leaving.pcapng" frame.comment frame.interface_name | grep -c '^verdict forward.*eth1$')
+	check_that "what XDP forwards" "$requests > 3"
 }
 
 # A frame as it is: what a device takes out of its head, is put back.
@@ -247,8 +255,8 @@ at_any_moment()
 		kill -KILL "$pid"
 		wait "$pid" 2>/dev/null
 	done
-	check "commands that die at any moment leave no capture" wait_for 20 none_runs
-	check "nor a tap that is taken" wait_for 20 nothing_is_taken
+	check "commands that die at any moment leave no capture" wait_for 60 none_runs
+	check "nor a tap that is taken" wait_for 60 nothing_is_taken
 }
 
 side_by_side()
