@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: GPL-2.0-only
 #
-# Triggers on the lab: a surge of SYNs is noticed within two seconds, the log tells by what, and it ends by itself.
+# Triggers on the lab: a surge of SYNs starts a mirror within two seconds, the log tells by what, and it ends by itself;
+# who makes many connections is banned for a time, and a flood under spoofed addresses bans nobody.
 . "$(dirname "$0")/lib.sh"
 
 script=$WORK/triggers.lua
@@ -65,6 +66,38 @@ check "another surge within the hour is refused to the one that may start once" 
 sed -i 's/> 1000 end,$/> 900000 end,/' "$script"
 check "a reload" tg reload
 check "stops what is on" wait_for 5 said 'trigger surge: stopped after [0-9]+ s: its generation ends'
+daemon_stop
+
+# --- a mirror -----------------------------------------------------------------------------------------
+
+on sw ip link add mirror0 type veth peer name mirror1
+on sw ip link set mirror0 up
+on sw ip link set mirror1 up
+copies()	{ on sw ip -j -s link show dev mirror1 | jq '.[0].stats64.rx.packets'; }
+mirror_is()	{ [ "$(lua "tg.mirrors.syns:status().state")" = "$1" ]; }
+cat >"$script" <<-END
+	local wan = tg.port "eth0"
+	tg.port "eth1"
+	tg.service { name = "web", mode = "l2dsr", vip = "$LAB_VIP4:80", backends = { "10.0.0.11", "10.0.0.12" } }
+	local syns = wan:mirror { name = "syns", to = "mirror0", direction = "ingress",
+	  match = { proto = "tcp", flags = "S" } }
+	require "triggers.syn_surge" (syns, { port = "eth0", above = 1000, clear = 1, seconds = 20 })
+END
+daemon_start "$script"
+check "the mirror is off" mirror_is off
+before=$(copies)
+in_background flood 12000 3000
+begun=$(milliseconds)
+check "a surge of SYNs starts a mirror" wait_for 10 mirror_is started
+took=$(since "$begun")
+echo "   after $took ms"
+check_that "within two seconds" "took < 2000"
+check "the log tells the cause" said 'trigger syn-surge: started: ports.eth0.tcp_syn = [1-9][0-9]{3}(\.[0-9])? for 0.5 s'
+check "it ends by itself when the surge does" wait_for 15 said 'trigger syn-surge: stopped after [0-9]+ s: calm for 1 s'
+check "and the mirror with it" wait_for 2 mirror_is ended
+copied=$(($(copies) - before))
+echo "   $copied of 12000 SYNs were copied"
+check_that "which has copied most of the surge" "copied > 4000 && copied <= 12000"
 daemon_stop
 
 # --- auto-ban -----------------------------------------------------------------------------------------
