@@ -486,6 +486,24 @@ static __always_inline __u32 generation_of_policies(void)
 	return directory ? directory->generation : 0;
 }
 
+/* flow.new, of one flow in so many. */
+static __always_inline void tell_begun(
+	struct __sk_buff *skb, const struct passage *p, __u32 policy, __u32 rule, const bool v6)
+{
+	const struct tg_track_settings *settings = track_setting();
+	__u32 each = settings ? settings->new_sample : 0, sample;
+
+	if (!each || tracing || bpf_get_prandom_u32() % each)
+		return;
+	sample = event_sample(TG_EVENT_FLOW_NEW);
+	if (!sample)
+		return;
+	sample = (__u64)sample * each < 1 << 20 ? sample * each : (1 << 20) - 1;
+	event_packet(&p->key, (__u64)rule << 32 | TG_ACTION_ACCEPT, skb->ifindex, skb->len,
+		EVENT_WHAT(TG_EVENT_FLOW_NEW, policy % TG_DIRECTIONS, v6, 1) |
+			EVENT_SAMPLED(sample));
+}
+
 static __always_inline int begin(
 	struct __sk_buff *skb, const struct passage *p, __u32 policy, __u32 rule, const bool v6)
 {
@@ -516,6 +534,7 @@ static __always_inline int begin(
 		return false;
 	}
 	count_track(TG_TRACK_BEGUN);
+	tell_begun(skb, p, policy, rule, v6);
 	track_mark(skb, &m, policy);
 	return true;
 }

@@ -12,6 +12,7 @@
 ---@field allow tg.List
 ---@field check tg.check
 ---@field deny tg.List
+---@field flows tidegate.Flows  the flows of stateful policies
 ---@field log tg.log
 ---@field maglev tg.maglev
 ---@field map tg.map
@@ -35,6 +36,13 @@ tg = {}
 ---@field idle? number|string  seconds of silence after which a flow is forgotten: 3 to 86400, by default 300
 ---@field client_flows? integer  how many flows of one client (an IPv4 address, an IPv6 /64) may be entered in a thirtieth
 --- of `idle`; 4,096
+---@field tracked? integer  flows of stateful policies that there is room for, and as many younger ones: 64 to 16,777,216,
+--- by default 65,536. Of an instance that has them already it changes nothing
+---@field timeouts? table<string, number|string>  of these, by state (tg.FlowFilter): seconds of silence after which one is
+--- forgotten, 1 to 2,592,000
+---@field pick_up? boolean|number  whether, or for how many seconds from when there first is a stateful policy, TCP that the
+--- rules accept is followed though its handshake was not seen; 60
+---@field flow_events? integer  one flow in so many is told as `flow.new` and `flow.end`; 0: none
 ---@field failsafe? false|string[]  what no policy may cut off, as in a policy's options
 ---@field rates? boolean  true: ports count what tg.rates() tells, from the beginning
 ---@field tunnel? tg.TunnelOptions  what the modes ipip and gue put around a packet

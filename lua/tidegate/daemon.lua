@@ -11,6 +11,7 @@ local console = require "tidegate.console"
 local controller = require "tidegate.core.controller"
 local desired = require "tidegate.desired"
 local event = require "tidegate.event"
+local flows = require "tidegate.flows"
 local generation = require "tidegate.generation"
 local host = require "tidegate.core.host"
 local json = require "dkjson"
@@ -81,6 +82,7 @@ local function commit(gen, state)
   current = gen
   settings.apply(gen)
   settings.tune(gen)
+  flows.apply(settings.tracking(gen))
   packet_event.follow()
   gen:start()
   if old then old:stop() end
@@ -205,7 +207,7 @@ local function status()
     policies = as_object(policy.status()), sets = setmetatable(policy_status.sets(), { __jsontype = "array" }),
     triggers = as_object(trigger.status()), captures = setmetatable(capture.all(), { __jsontype = "array" }),
     mirrors = as_object(mirrors.all()),
-    events = packet_event.status(),
+    events = packet_event.status(), tracks = flows.status(),
   }
 end
 
@@ -275,11 +277,12 @@ local function print_status(request, report)
     request:print(("port %s: %s"):format(name, attachment.status(report.ports[name])))
   end
   for _, name in ipairs(desired.names(report.services)) do print_service(request, name, report.services[name]) end
-  local flows = report.flows
-  if flows.full + flows.limited > 0 then
+  local lines = report.flows
+  if lines.full + lines.limited > 0 then
     request:print(("flows: %d entered, %d found no room, %d of clients that had too many"):format(
-      flows.entered, flows.full, flows.limited))
+      lines.entered, lines.full, lines.limited))
   end
+  if report.tracks then request:print(flows.text(report.tracks)) end
   print_lists(request, report)
   capture.print(request, report.captures)
   policy_status.print(request, report.policies, report.sets)
@@ -372,6 +375,7 @@ local function start_engine(gen, state)
   local opened, message, code = controller.open(instance, settings.seed(gen), settings.flows(gen))
   if not opened then return nil, message, code end
   kept.open(instance)
+  flows.open(settings.tracking(gen), opened.features & controller.features().flow ~= 0)
   if opened.replaced then log.warn("the pins of another ABI version were removed: starting anew") end
   adopted = opened.adopted
   local ok
@@ -430,6 +434,7 @@ local function start(socket)
     return give_up(message, EXIT.environment)
   end
   rates.watch()
+  task.every(0.5, flows.collect, { name = "flows", owner = task.root() })
   task.every(1, running.watch_ports, { name = "ports", owner = task.root() })
   task.every(1, mirrors.watch, { name = "mirrors", owner = task.root() })
   log.info("instance %s: generation %d is in force", instance, current.number)

@@ -19,6 +19,7 @@ local functions = {
   allow = { "tidegate.deny", "allow" },
   cron = { "tidegate.cron", "declare" },
   deny = { "tidegate.deny", "deny" },
+  flows = { "tidegate.flows", "flows" },
   instance = { "tidegate.settings", "declare" },
   on = { "tidegate.event", "on" },
   pool = { "tidegate.pool", "declare" },

@@ -65,7 +65,7 @@ end
 
 local tunnel_options = schema.table { source = sources, gue_port = schema.integer(1, 65535) }
 
-local options = schema.table {
+local fields = {
   tunnel = tunnel_options, failsafe = failsafe.option, rates = schema.boolean,
   memory = schema.bytes(16 << 20, 16 << 30),
   log = schema.one_of { "debug", "info", "warn", "error" },
@@ -78,6 +78,9 @@ local options = schema.table {
     return value
   end,
 }
+for name, check in pairs(require "tidegate.flow_settings") do fields[name] = check end
+
+local options = schema.table(fields)
 
 --- Declares `memory` (the VM's cap), `log` (the lowest level that is logged), `seed` (the key of the
 --- flow hash; the same on all nodes that serve the same VIPs; in force when an instance is first loaded)
@@ -85,7 +88,7 @@ local options = schema.table {
 --- `failsafe`: what no policy may cut off (policy/failsafe.lua).
 --- Of flows that need an entry: how many there is room for (`flows`, when an instance is first loaded), after
 --- how many silent seconds one is forgotten (`idle`), and how many a client may have entered in a thirtieth
---- of that (`client_flows`).
+--- of that (`client_flows`). Of the flows of stateful policies see flow_settings.lua.
 function settings.declare(given)
   generation.declare("instance", "instance", function() return options("tg.instance", given) end)
 end
@@ -132,6 +135,11 @@ function settings.apply(gen)
   local given = declared(gen)
   host.memory(given.memory or MEMORY)
   log.level(given.log or "info")
+end
+
+--- What was said of the flows of stateful policies (flow_settings.lua).
+function settings.tracking(gen)
+  return declared(gen)
 end
 
 return settings

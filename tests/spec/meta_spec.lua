@@ -112,6 +112,10 @@ describe("the stubs", function()
     assert.same(sorted(methods(tg.triggers.any)), sorted(without(stubs["tg.Trigger"], "name")))
   end)
 
+  it("name the methods of flows", function()
+    assert.same(sorted(methods(tg.flows)), sorted(stubs["tidegate.Flows"]))
+  end)
+
   it("name the methods of lists", function()
     assert.same(sorted(methods(tg.deny)), sorted(stubs["tg.List"]))
     assert.equal(debug.getmetatable(tg.deny), debug.getmetatable(tg.allow))

@@ -121,6 +121,15 @@ local TCP <const>, UDP <const>, ICMP <const>, ICMP6 <const> = 6, 17, 1, 58
 local NAMES = { [ICMP6] = "icmp6", [41] = "ip6" }
 for name, number in pairs(PROTOCOLS) do NAMES[number] = NAMES[number] or name end
 
+--- The number of one, by name or number; raises as all checks do.
+function match.protocol_number(what, value)
+  return PROTOCOLS[value] or schema.integer(0, 255)(what, value)
+end
+
+function match.protocol_name(number)
+  return NAMES[number] or ("proto %d"):format(number)
+end
+
 local function protos(what, value)
   local set = {}
   each(what, value, function(at, entry)
