@@ -339,6 +339,23 @@ stopped_reader()
 	check_equal "the rest is in the file" "$packets" "$(fields "$WORK/slow.pcapng" frame.number | wc -l)"
 }
 
+# What rules are called, also of a policy that comes into force meanwhile.
+another_policy()
+{
+	local file=$WORK/renamed.pcapng
+	start_capture renamed eth0 -w "$file" -c 2 --direction ingress proto=udp
+	echo one | on client ncat -u --send-only 192.0.2.1 53
+	sleep 0.3
+	script | sed 's/dport = 53, name = "dns"/dport = 54, name = "other"/' >"$WORK/policy.lua"
+	check "a policy is replaced under a capture" tg reload
+	echo two | on client ncat -u --send-only 192.0.2.1 54
+	end_of "which goes on" 0 renamed '^2 packets'
+	check_equal "each packet has its own policy's rule" "dns other" \
+		"$(fields "$file" frame.comment | sed -E 's/.*rule ([a-z]+) .*/\1/' | tr '\n' ' ' | sed 's/ $//')"
+	script >"$WORK/policy.lua"
+	tg reload >/dev/null
+}
+
 # --- scripts -------------------------------------------------------------------------------------------------------
 
 from_scripts()
@@ -397,5 +414,6 @@ side_by_side
 refusals
 full_disk
 stopped_reader
+another_policy
 from_scripts
 the_daemon_ends
