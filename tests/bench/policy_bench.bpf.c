@@ -17,6 +17,7 @@
 #include "policy_bench.h"
 
 const volatile __u32 packet_mask; /* packets - 1, a power of two */
+const volatile bool renew;	  /* each from another IPv4 source: track_bench.c */
 __u32 turn;
 __u64 accepted; /* packets that went on */
 
@@ -39,6 +40,8 @@ static __always_inline int write_packet(struct __sk_buff *skb)
 #pragma unroll
 	for (int i = 0; i < POLICY_FRAME_WORDS; i++)
 		to[i] = frame->word[i];
+	if (renew)
+		to[3] ^= (__u64)turn << 16; /* where the source lies */
 	return 0;
 }
 
