@@ -12,6 +12,7 @@
 
 local controller = require "tidegate.core.controller"
 local core = require "tidegate.core.rates"
+local programs = require "tidegate.programs"
 local task = require "tidegate.task"
 
 local rates = {}
@@ -75,8 +76,10 @@ local function drop_old(now)
   while #readings > 2 and now - readings[2].at >= WINDOW - INTERVAL / 2 do table.remove(readings, 1) end
 end
 
---- Reads the counters, if the programs count. Run four times a second.
+--- Reads the counters, if the programs count; not while programs are exchanged, and maps with them. Run four times a
+--- second.
 function rates.sample()
+  if programs.lock.held then return end
   local ports = core.read()
   if not ports then return forget() end
   local now = task.now()

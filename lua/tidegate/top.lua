@@ -78,7 +78,9 @@ end
 local function count(asked)
   local run, message, code = core.start(asked.by, asked.port, asked.seconds + 1)
   if not run then return nil, message, code end
-  local done <close> = setmetatable({}, { __close = function() core.stop(run) end })
+  local done <close> = setmetatable({}, { __close = function()
+    if not task.root().cancelled then core.stop(run) end -- else it ends by itself
+  end })
   local began = task.now()
   task.sleep(asked.seconds)
   core.stop(run)
@@ -94,6 +96,7 @@ end
 
 local function finish(running, names)
   at_work = false
+  if task.root().cancelled then return end
   task.start({ name = "top", owner = task.root(), quiet = true }, leave, running, names)
 end
 

@@ -2,6 +2,7 @@
 --- Rates out of counters that the spec makes up; those of the programs: tests/spec/tc_rates_spec.lua.
 local core = require "tidegate.core.rates"
 local controller = require "tidegate.core.controller"
+local programs = require "tidegate.programs"
 local rates = require "tidegate.rates"
 local scripts = require "tests.helpers.scripts"
 
@@ -45,6 +46,21 @@ describe("rates", function()
     local r = rates.between(reading(1, { eth0 = port { udp = 1000 } }, { denied = 9 }),
       reading(2, { eth0 = port { udp = 10 } }, { denied = 1 }))
     assert.same({ 0.0, 0.0, 0.0 }, { r.udp, r.ports.eth0.udp, r.reasons.denied })
+  end)
+end)
+
+describe("counters", function()
+  it("are not read while programs are exchanged, and their maps with them", function()
+    local read, reads = core.read, 0
+    function core.read() reads = reads + 1 end
+    finally(function() core.read = read end)
+    do
+      local turn <close> = programs.lock:take()
+      rates.sample()
+    end
+    assert.equal(0, reads)
+    rates.sample()
+    assert.equal(1, reads)
   end)
 end)
 
