@@ -173,3 +173,35 @@ for hook in forward input output; do
 	on sw nft add rule inet tracks $hook ct state established counter
 done
 try_mode conntrack '"conntrack"'
+
+echo "# a policy that changes"
+sessions=()
+load_script true 'existing = "keep"'
+check "it is loaded" tg reload
+for family in $families; do session "kept$family" client "$(backend_of "$family")"; done
+check "sessions open" all_live
+load_script true 'existing = "keep"' 80
+check "a policy that lets no more of them in" tg reload
+check "keeps those that are there" all_live
+check "and lets no more in" silent client "$(backend_of 4)" 22
+load_script true 'existing = "recheck"' '{ 22, 80 }'
+check "one that judges them anew" tg reload
+check "leaves those alone that it would let in" all_live
+load_script true 'existing = "recheck"' 80
+check "when it no longer would" tg reload
+check "it cuts them" eval '! lives kept4 && ! lives kept6'
+check_that "and counts them" "$(tg status --json | jq .tracks.counters.cut) >= 2"
+check "others are let in" http 6 /
+
+echo "# what is told of flows"
+cat >>"$script" <<-END
+	tg.instance { flow_events = 1 }
+	tg.on("flow.*", function(ev)
+	  tg.log.info("%s %s %s > %s %s %s", ev.name, ev.proto, ev.src, ev.dst, ev.reason or "", ev.reply_packets or "")
+	end)
+END
+check "flow_events asks for it" tg reload
+check "a flow" asks client "$(backend_of 4)" 53
+check "is told when it begins" wait_for 5 grep -q "flow.new udp 192.0.2.7 > 10.0.1.11" "$DAEMON_LOG"
+check_that "it is killed" "$(tg eval '(tg.flows:kill { src = "192.0.2.7", proto = "udp", dport = 53 })') >= 1"
+check "and is told to have ended" wait_for 5 grep -q "flow.end udp 192.0.2.7 > 10.0.1.11 killed 1" "$DAEMON_LOG"
