@@ -105,6 +105,7 @@ static void free_batch(struct batch *batch)
 {
 	free(batch->ids);
 	free(batch->tracks);
+	*batch = (struct batch){ 0 };
 }
 
 static bool make_batch(struct batch *batch, uint32_t room)
@@ -193,8 +194,7 @@ static int walk(const struct tg_datapath *dp, struct tg_track_cursor *cursor, si
 		}
 		seen += batch.count;
 	}
-	if (batch.ids)
-		free_batch(&batch);
+	free_batch(&batch);
 	return result;
 }
 
