@@ -70,6 +70,7 @@ struct tg_clock {
 	__u32 index_lines; /* of the endpoint index, 0: not to be used */
 	__u32 newcomers;   /* how many flows a client may have entered in an epoch; 0: any number */
 	__u32 taps;	   /* bit t: tap t is at work on some port (bpf/tap_abi.h) */
+	__u32 generic;	   /* 1: XDP is generic on some port, or was (bpf/headless.h) */
 };
 
 #ifndef __bpf__

@@ -14,6 +14,7 @@
 #include "event.h"
 #include "follow.h"
 #include "handover.h"
+#include "headless.h"
 #include "packet.h"
 #include "parse.h"
 #include "policy.h"
@@ -194,6 +195,8 @@ int tidegate_ingress(struct __sk_buff *skb)
 {
 	struct tg_handover handover;
 
+	if (unlikely(xdp_is_generic()) && !make_whole(skb))
+		return STOP;
 	if (handed_over(skb, &handover))
 		return carry_out(skb, &handover);
 	return handle(skb, TG_INGRESS);

@@ -52,6 +52,12 @@ static int create_link(struct tg_datapath *dp, unsigned int ifindex, enum tg_xdp
 	return link < 0 ? -errno : link;
 }
 
+/* Lets the TC programs know that generic XDP is at work (bpf/headless.h): before it is. */
+static void tell_generic(struct tg_datapath *dp)
+{
+	__atomic_store_n(&dp->clock->generic, 1, __ATOMIC_RELEASE);
+}
+
 /* Native, or generic with the reason why not native. */
 static int create_best_link(
 	struct tg_datapath *dp, enum tg_xdp_mode mode, struct tg_attachment *out)
@@ -69,6 +75,7 @@ static int create_best_link(
 	else
 		snprintf(out->why, sizeof(out->why), "asked for");
 	out->mode = TG_XDP_GENERIC;
+	tell_generic(dp);
 	return create_link(dp, out->ifindex, TG_XDP_GENERIC);
 }
 
@@ -87,6 +94,8 @@ static bool adopt(
 		bpf_link_detach(link);
 		unlink(path);
 	}
+	if (keep && out->mode == TG_XDP_GENERIC)
+		tell_generic(dp);
 	close(link);
 	return keep;
 }

@@ -34,6 +34,7 @@ script()
 		local aside, beside = tg.port "tap1", tg.port "tap2"
 		tg.service { name = "web", mode = "l2dsr", vip = { "198.51.100.10:80/tcp", "[2001:db8::10]:80/tcp" },
 			backends = { "10.0.0.11", "10.0.0.12", "2001:db8:1::11", "2001:db8:1::12" } }
+		tg.service { name = "closed", mode = "l2dsr", vip = "198.51.100.10:23/tcp", backends = { "10.0.0.11" } }
 		tg.service { name = "app", mode = "nat", vip = "198.51.100.10:81/tcp", backends = { "10.0.0.11:8080" } }
 		wan:mirror { name = "http", to = "tap0", match = { proto = "tcp", port = 80 } }
 		wan:mirror { name = "all", to = "tap1" }
@@ -144,8 +145,10 @@ dropped_packets()
 	record "$collector" tap2 "$WORK/tap.pcap"
 	on client ncat -w 2 10.0.0.11 23 </dev/null >/dev/null 2>&1
 	on client ncat -w 2 10.0.0.11 24 </dev/null >/dev/null 2>&1
+	on client ncat -w 2 "$LAB_VIP4" 23 </dev/null >/dev/null 2>&1
 	captures_end
 	check_that "what comes in and is dropped is copied" "$(packets_in "$WORK/tap.pcap" dst port 23) > 0"
+	check_that "also for a VIP" "$(packets_in "$WORK/tap.pcap" dst "$LAB_VIP4" and dst port 23) > 0"
 	check_that "so is what is let in" "$(packets_in "$WORK/tap.pcap" dst port 24) > 0"
 	check_equal "what does not leave is not" 0 "$(packets_in "$WORK/tap.pcap" src port 24)"
 	check_equal "all that was sent is there" "$(packets_in "$WORK/wire.pcap" dst port 23 or dst port 24)" \
@@ -166,6 +169,59 @@ no_loops()
 	tg eval '(function() for _, m in ipairs { "there", "back", "all" } do tg.mirrors[m]:stop() end end)()' >/dev/null
 }
 
+# --- other ways that packets come ----------------------------------------------------------------
+
+tagged()	# HOW: frames with one VLAN tag and two, for a VIP
+{
+	local one two
+	read -r one two < <("$TIDEGATE" lua <(echo 'local function syn(vlan) return tg.packet { eth = { dst = arg[1] },
+		vlan = vlan, ip = { src = "192.0.2.7", dst = arg[2] }, tcp = { sport = 4000, dport = 80, flags = "S" } }:hex() end
+		print(syn(7), syn { 7, 8 })') "$(on sw cat /sys/class/net/eth0/address)" "$LAB_VIP4")
+	start http 60
+	record "$collector" tap0 "$WORK/tap.pcap"
+	record "$LAB_FABRIC" up1 "$WORK/fabric.pcap" vlan
+	for _ in 1 2 3 4 5; do on client "$ROOT/build/frame" eth0 "$one" "$two"; done
+	sleep 0.5
+	captures_end
+	check_equal "tagged frames for a VIP are forwarded, $1" "5 5" \
+		"$(packets_in "$WORK/fabric.pcap" vlan 7 and tcp) $(packets_in "$WORK/fabric.pcap" vlan 7 and vlan 8 and tcp)"
+	check_equal "and copied with their tags, $1" "5 5" \
+		"$(packets_in "$WORK/tap.pcap" vlan 7 and tcp) $(packets_in "$WORK/tap.pcap" vlan 7 and vlan 8 and tcp)"
+	tg eval 'tg.mirrors.http:stop()' >/dev/null
+}
+
+whole_files()	# HOW: 100 MB through a VIP while it is mirrored; frames may be joined on the way
+{
+	local want got
+	want=$(sha256sum <"$LAB_DIR/files/bulk")
+	start app 60
+	got=$(on client curl -s -m 30 "http://$LAB_VIP4:81/files/bulk" | sha256sum)
+	check_equal "a file comes whole, $1" "$want" "$got"
+	check_that "and its packets are copied: $(count_of app copied)" "$(count_of app copied) > 100"
+	check_equal "none is missed" 0 "$(count_of app missed)"
+	tg eval 'tg.mirrors.app:stop()' >/dev/null
+}
+
+other_ways()
+{
+	tagged "by native XDP"
+	whole_files "by native XDP"
+	on sw ip link set eth0 gro_max_size 65536
+	on sw ip link set eth1 gro_max_size 65536
+	whole_files "where the kernel joins frames"
+	on sw ip link set eth0 gro_max_size 1
+	on sw ip link set eth1 gro_max_size 1
+	sed -i 's/tg.port "eth0"/tg.port("eth0", { xdp = "generic" })/; s/tg.port "eth1"/tg.port("eth1", { xdp = "generic" })/' \
+		"$WORK/mirror.lua"
+	check "a reload to generic XDP" tg reload
+	tagged "by generic XDP"
+	whole_files "by generic XDP"
+	echo "# policies and mirrors know packets by generic XDP:"
+	dropped_packets
+	sed -i 's/tg.port("eth\([01]\)", { xdp = "generic" })/tg.port "eth\1"/' "$WORK/mirror.lua"
+	check "and back" tg reload
+}
+
 # --- what becomes of its device ------------------------------------------------------------------
 
 fetch_under()	# WHAT MIRROR COUNT CMD…: requests while the command runs; the mirror then has counted that
@@ -182,6 +238,16 @@ fetch_under()	# WHAT MIRROR COUNT CMD…: requests while the command runs; the m
 	check_that "which is counted: $count $(count_of "$mirror" "$count")" "$(count_of "$mirror" "$count") > 0"
 }
 
+copies_arrive()	# at the collector's end of tap0
+{
+	local before
+	before=$(received_by tap0)
+	fetch_many 1 "http://$LAB_VIP4/" >/dev/null
+	[ "$(received_by tap0)" -gt "$before" ]
+}
+
+received_by()	{ ip -n "$collector" -j -s link show "$1" | jq '.[0].stats64.rx.packets'; }
+
 production_goes_on()
 {
 	fetch_under "the tap's device goes down" http device-down ip -n "$LAB_SW" link set tap0 down
@@ -193,11 +259,7 @@ production_goes_on()
 	check_equal "the mirror goes on" '"started"' "$(status_of http state)"
 	check_says "and says what is wrong" 0 'device tap0: gone' tg status
 	tap_device tap0
-	sleep 1.5
-	record "$collector" tap0 "$WORK/tap.pcap"
-	fetch_many 10 "http://$LAB_VIP4/" >/dev/null
-	captures_end
-	check_that "and sends to a device of that name that is there again" "$(packets_in "$WORK/tap.pcap") > 0"
+	check "and sends to a device of that name that is there again" wait_for 5 copies_arrive
 	tg eval 'tg.mirrors.http:stop()' >/dev/null
 }
 
@@ -345,6 +407,7 @@ trap clean_up EXIT
 for device in tap0 tap1 tap2; do
 	tap_device "$device"
 done
+head -c 100000000 /dev/urandom >"$LAB_DIR/files/bulk"
 script >"$WORK/mirror.lua"
 daemon_start "$WORK/mirror.lua"
 wait_for 5 fetch_many 1 "http://$LAB_VIP4/"
@@ -354,6 +417,7 @@ one_in_ten
 translated_packets_too
 dropped_packets
 no_loops
+other_ways
 production_goes_on
 starting_and_stopping
 ends_by_packets
