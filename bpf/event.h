@@ -193,36 +193,7 @@ static __always_inline void tell_judged(const struct policy_key *key, __u64 judg
 	event_judged(key, judged, ifindex, length, EVENT_WHAT(0, direction, v6, known));
 }
 
-/* Tells of a flow that begins: one in `new_sample`, and no more than event_sample() lets. */
-__noinline int event_flow(
-	const struct policy_key *key, __u64 judged, __u32 ifindex, __u32 length, __u32 what)
-{
-	struct tg_track_settings *settings;
-	__u32 zero = 0, sample, each;
-
-	if (!(features & TG_FEATURE_FLOW) || tracing || !key)
-		return 0;
-	settings = bpf_map_lookup_elem(&track_settings, &zero);
-	each = settings ? settings->new_sample : 0;
-	if (!each || (each > 1 && bpf_get_prandom_u32() % each))
-		return 0;
-	sample = event_sample(TG_EVENT_FLOW_NEW);
-	if (sample)
-		event_tell(key, judged, ifindex, length,
-			what | TG_EVENT_FLOW_NEW | EVENT_SAMPLED(sample * each));
-	return 0;
-}
-
-#ifdef TG_TC
-
-static __always_inline void tell_flow(const struct policy_key *key, __u64 judged, __u32 ifindex,
-	__u32 length, __u32 direction, const bool v6)
-{
-	if (features & TG_FEATURE_FLOW && !tracing)
-		event_flow(key, judged, ifindex, length, EVENT_WHAT(0, direction, v6, true));
-}
-
-#else
+#ifndef TG_TC
 
 /* Ports of TCP and UDP, where they are not behind extension headers; and flags. */
 static __always_inline void event_transport(

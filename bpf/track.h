@@ -627,10 +627,13 @@ static __always_inline __u64 track_meet(
 	return v6 ? track_meet6(skb, p, policy) : track_meet4(skb, p, policy);
 }
 
-static __always_inline bool track_begin(
+static __always_inline void track_begin(
 	struct __sk_buff *skb, const struct passage *p, __u32 policy, __u32 rule, const bool v6)
 {
-	return v6 ? track_begin6(skb, p, policy, rule) : track_begin4(skb, p, policy, rule);
+	if (v6)
+		track_begin6(skb, p, policy, rule);
+	else
+		track_begin4(skb, p, policy, rule);
 }
 
 /* Does the port follow flows, and does this policy let them pass? */
@@ -667,8 +670,8 @@ static __always_inline __u64 judge_flow(
 		return judged;
 	if (!passes)
 		met = track_meet(skb, p, policy, v6);
-	if (met == TRACK_UNKNOWN && track_begin(skb, p, policy, JUDGED_RULE(judged), v6))
-		tell_flow(&p->key, judged, skb->ifindex, skb->len, policy % TG_DIRECTIONS, v6);
+	if (met == TRACK_UNKNOWN)
+		track_begin(skb, p, policy, JUDGED_RULE(judged), v6);
 	return judged;
 }
 

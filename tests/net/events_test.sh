@@ -189,3 +189,31 @@ check_that "the counters go on" "$(told policy.drop told) > 1000"
 check_equal "what was told meanwhile is passed over" 0 "$(count policy.drop)"
 syn 192.0.2.1 23
 check "another daemon is told what comes from then on" wait_for 3 comes policy.drop
+
+echo "# flows"
+cat >"$script" <<-END
+	tg.instance { flow_events = 1 }
+	tg.port "eth0":policy("ingress", { default = "accept", stateful = true, { "accept", proto = "icmp", name = "ping" } })
+	$(handlers)
+	tg.on("flow.new", note)
+	function flows_to(port)
+	  local n = 0
+	  for _, ev in ipairs(seen) do if ev.name == "flow.new" and ev.dport == port then n = n + 1 end end
+	  return n
+	end
+END
+check "a reload with flows" tg reload
+check "of a flow" on client ping -q -c 5 -i 0.05 -W 3 192.0.2.1
+check "the beginning is told" wait_for 3 comes flow.new
+check_equal "as the packet that it is, and by the rule that lets it in" "eth0 ingress 192.0.2.7 192.0.2.1 icmp 8 ping accept 1" \
+	"$(fields flow.new 'port direction src dst proto icmp_type rule action sample')"
+in_background on sw ncat -k -l 8081
+connected()	{ on client ncat -w 2 --send-only "$@" </dev/null; }
+check "of a connection" wait_for 5 connected 192.0.2.1 8081
+begun()		{ [ "$(lua 'flows_to(8081)')" -gt 0 ]; }
+check "too" wait_for 3 begun
+lua 'forget()' >/dev/null
+check "and of one more" connected 192.0.2.1 8081
+wait_for 3 begun
+sleep 0.3
+check_equal "not of each of its packets" 1 "$(lua 'flows_to(8081)')"
