@@ -28,6 +28,7 @@
 	X(FRAGMENT, "fragments", "source:ip dest:ip id:u32 proto:u32", "backend:backend fate:u32") \
 	X(POLICY, "policies", "policy", "rule:rule action:action audit:flag")                      \
 	X(FOLLOW, "policy_fragments", "source:ip dest:ip id:u32 proto:u32", "rule:rule")            \
+	X(FLOW, "flows", "low:endpoint high:endpoint", "state:state fits:flag rule:rule")          \
 	X(TAP, "taps", "tap:u32", "outcome:tapped")
 
 enum tg_step {

@@ -219,6 +219,8 @@ static __always_inline bool gate_holds(struct tg_track *t, struct tg_track_gate 
 		if (JUDGED_ACTION(judged) != TG_ACTION_ACCEPT)
 			return false;
 	}
+	if (tracing)
+		return true;
 	gate->version = version;
 	gate->rule = JUDGED_ACTION(judged) == TG_ACTION_ACCEPT ? JUDGED_RULE(judged) : TG_NO_RULE;
 	return true;
@@ -373,9 +375,9 @@ static __always_inline bool recheck(
 
 	if (!directory || likely(t->generation == directory->generation))
 		return true;
-	if (tracing)
-		return true;
 	holds = v6 ? track_recheck6(t, &p->key, m->side) : track_recheck4(t, &p->key, m->side);
+	if (tracing)
+		return holds;
 	if (holds) {
 		t->generation = directory->generation;
 	} else {
@@ -419,6 +421,15 @@ static __always_inline void track_mark(struct __sk_buff *skb, const struct meeti
 		skb->tc_index = 0;
 }
 
+static __always_inline void note_flow(const struct meeting *m, const bool v6)
+{
+	const __be32 *low = m->id.addr[0] + (v6 ? 0 : 3), *high = m->id.addr[1] + (v6 ? 0 : 3);
+	__u32 proto = (__u32)m->id.proto << 16;
+
+	note(FLOW, v6, IP_WORDS(low, v6), m->id.port[0] | proto, IP_WORDS(high, v6),
+		m->id.port[1] | proto);
+}
+
 static __always_inline __u64 meet(
 	struct __sk_buff *skb, struct passage *p, __u32 policy, const bool v6)
 {
@@ -430,8 +441,12 @@ static __always_inline __u64 meet(
 		return TRACK_UNFIT;
 	if (m.id.proto == IPPROTO_TCP && !read_segment(skb, p, &m.seg))
 		return TRACK_UNFIT;
+	note_flow(&m, v6);
 	f = track_find(&m, now);
-	if (!f.t || f.fit == FIT_NO_FLOW || !recheck(f.t, p, &m, v6))
+	if (!f.t || f.fit == FIT_NO_FLOW)
+		return TRACK_UNKNOWN;
+	note_hit(f.t->state, f.fit >= FIT_STRAY, f.t->gate[0].rule);
+	if (!recheck(f.t, p, &m, v6))
 		return TRACK_UNKNOWN;
 	if (f.fit == FIT_NOT)
 		return track_misfit(&f, &m);

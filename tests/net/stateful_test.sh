@@ -193,6 +193,16 @@ check "it cuts them" eval '! lives kept4 && ! lives kept6'
 check_that "and counts them" "$(tg status --json | jq .tracks.counters.cut) >= 2"
 check "others are let in" http 6 /
 
+echo "# a trace"
+before=$(tg status --json | jq .tracks.counters.begun)
+check_says "shows that there is no flow yet" 0 'flows .*192.0.2.7:40000' tg trace eth0 "tcp 192.0.2.7:40000 > 10.0.1.11:80 S"
+check_equal "and begins none" 0 "$(tg eval "(tg.flows:count { src = '192.0.2.7', sport = 40000 })")"
+check_that "nor counts one" "$(tg status --json | jq .tracks.counters.begun) - $before < 50"
+check "a flow" asks client "$(backend_of 4)" 53
+port=$(tg eval '(function() for f in tg.flows:pairs { src = "192.0.2.7", proto = "udp", dport = 53 } do return f.sport end end)()')
+check_says "shows a flow, its state and the rule that let it in" 0 'flows .* fits' \
+	tg trace eth0 "udp 192.0.2.7:$port > 10.0.1.11:53"
+
 echo "# what is told of flows"
 cat >>"$script" <<-END
 	tg.instance { flow_events = 1 }

@@ -559,7 +559,7 @@ static void run_all(void)
 int main(void)
 {
 	if (geteuid())
-		return printf("skip: needs root, to load BPF programs\n"), 0;
+		return puts("skip flows: only root may load programs"), 0;
 	libbpf_set_print(NULL);
 	world_open(1024, TG_FEATURE_FLOW);
 	for (int family = 0; family < 2; family++) {

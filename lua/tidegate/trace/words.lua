@@ -5,6 +5,7 @@
 local addr = require "tidegate.packet.addr"
 local address = require "tidegate.address"
 local core = require "tidegate.core.trace"
+local tracks = require "tidegate.core.tracks"
 
 local words = {}
 
@@ -130,6 +131,12 @@ end
 
 function types.action(bytes, at)
   return at + 4, ACTIONS[string.unpack("=I4", bytes, at)] or "?"
+end
+
+--- Of a flow of stateful policies.
+function types.state(bytes, at)
+  local state = tracks.states()[string.unpack("=I4", bytes, at) + 1]
+  return at + 4, state and state[1] or "?"
 end
 
 function types.tapped(bytes, at)
