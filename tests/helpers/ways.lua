@@ -157,6 +157,9 @@ ways.UNREACHED = {
   ["nat-by-stack"] = "needs routes and neighbours of a network of its own: xdp_hop_spec",
   ["super-packet"] = "needs a port whose MTU is small: xdp_too_big_spec",
   ["no-headroom"] = "a test run leaves 256 bytes before the frame, an outer header takes 48: xdp_encap_spec",
+  ["refused-by-tc"] = "needs a policy: xdp_policy_spec",
+  ["policy-drop"] = "needs a policy: xdp_policy_spec, and of TC tc_fragment_spec",
+  ["policy-reject"] = "is TC's: tc_reject_spec",
 }
 
 local BY_KIND = { lost = LOST, tiny = { "drop", "fragment-tiny" } }

@@ -54,7 +54,8 @@ each("how flows stay where they are", {
   { instance "idle = '2d'", 'tg.instance.idle: "2d" given, seconds from 3 to 86400' .. UNITS },
   { instance "client_flows = 0", "tg.instance.client_flows: 0 given, an integer from 1 to 4294967295 expected" },
   { instance "clientflows = 1",
-    'tg.instance: unknown option "clientflows" (allowed: client_flows, flows, idle, log, memory, seed, tunnel)' },
+    'tg.instance: unknown option "clientflows" (allowed: client_flows, failsafe, flow_events, flows, idle, log, '
+    .. "memory, pick_up, rates, seed, timeouts, tracked, tunnel)" },
   { instance "seed = 'short'", "tg.instance.seed: one of 5 characters given, a secret of at least 8 characters "
     .. "expected, the same on all nodes of a cluster" },
 })

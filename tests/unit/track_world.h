@@ -147,9 +147,10 @@ static void no_policy(uint32_t slot, enum way way)
 /* ---- packets ---- */
 
 struct frame {
+	uint8_t pad[2]; /* the IP header, behind Ethernet's 14 bytes, is aligned */
 	uint8_t bytes[FRAME_MAX];
 	size_t size;
-};
+} __attribute__((aligned(8)));
 
 static size_t ip_size(void)
 {
