@@ -234,7 +234,7 @@ fetch_under()	# WHAT MIRROR COUNT CMD…: requests while the command runs; the m
 		"$(fetch_many 1000 http://10.0.0.11/ "http://$LAB_VIP4/" "http://[$LAB_VIP6]/")"
 	wait $!
 	sleep 1.2
-	fetch_many 10 "http://$LAB_VIP4/" >/dev/null
+	fetch_many 200 "http://$LAB_VIP4/" >/dev/null
 	check_that "which is counted: $count $(count_of "$mirror" "$count")" "$(count_of "$mirror" "$count") > 0"
 }
 
