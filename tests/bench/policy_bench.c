@@ -8,9 +8,6 @@
  * ports. The packet is one and the same, or ("@random") one of 65,536, nine of ten made to match a rule
  * chosen at random. The cases take turns, ROUNDS times; printed are medians, and what a policy of 1,000
  * rules costs against one of 10.
- *
- * mirror.off is a port with a mirror that is not started, and nothing else; policyF.N+mirror.off has it beside
- * the policy.
  */
 #include "flow_hash.h"
 #include "policy.h"
@@ -32,12 +29,12 @@
 #define REPEAT	   (1 << 20)
 #define MOST_RULES 1000
 #define PREFIXES   3
-#define CASES	   18
+#define CASES	   16
 
 struct bench {
 	char name[32];
 	int family, rules;
-	bool random, mirror; /* declared, not started */
+	bool random;
 	struct policy_bench_bpf *object;
 	double floor[ROUNDS], value[ROUNDS], ratio[ROUNDS];
 };
@@ -208,8 +205,7 @@ static void open_program(struct bench *b, const struct tg_policy_pages *pages)
 	b->object = policy_bench_bpf__open();
 	if (!b->object)
 		die("open");
-	b->object->rodata->features = (b->rules ? TG_FEATURE_POLICY : 0) |
-				      (b->mirror ? TG_FEATURE_TAP : 0);
+	b->object->rodata->features = TG_FEATURE_POLICY;
 	b->object->rodata->policy_words = pages->words;
 	b->object->rodata->packet_mask = b->random ? POLICY_PACKETS - 1 : 0;
 	bpf_map__set_max_entries(b->object->maps.policy_pages, pages->count);
@@ -228,11 +224,11 @@ static void load(struct bench *b)
 	struct tg_policy_pages pages;
 
 	random_state = 0x9e3779b97f4a7c15ull;
-	make_rules(made, rules, b->rules ? b->rules : 1, b->family);
+	make_rules(made, rules, b->rules, b->family);
 	lay_out(rules, b->rules, &pages);
 	for (int i = 0; i < POLICY_PACKETS; i++) {
 		struct made_packet packet =
-			made_packet(&rules[b->rules ? random64() % b->rules : 0], b->family);
+			made_packet(&rules[random64() % b->rules], b->family);
 
 		put_frame(&frames[i], &packet, b->family);
 	}
@@ -329,15 +325,6 @@ static void report_growth(const struct bench *ten, const struct bench *thousand)
 			thousand->value[ROUNDS / 2] - thousand->floor[ROUNDS / 2]);
 }
 
-static void name(struct bench *b)
-{
-	if (b->rules)
-		snprintf(b->name, sizeof(b->name), "policy%d.%d%s%s", b->family, b->rules,
-			b->random ? "@random" : "", b->mirror ? "+mirror.off" : "");
-	else
-		snprintf(b->name, sizeof(b->name), "mirror.off");
-}
-
 static int make_benches(struct bench *benches, char **names, int name_count)
 {
 	static const int sizes[] = { 1, 10, 100, 1000 };
@@ -346,10 +333,11 @@ static int make_benches(struct bench *benches, char **names, int name_count)
 	for (int i = 0; i < CASES; i++) {
 		struct bench *b = &benches[count];
 
-		*b = i < 16 ? (struct bench){ .family = i / 8 ? 6 : 4, .random = i / 4 % 2,
-				      .rules = sizes[i % 4] }
-			    : (struct bench){ .family = 4, .rules = i == 16 ? 0 : 10, .mirror = true };
-		name(b);
+		*b = (struct bench){
+			.family = i / 8 ? 6 : 4, .random = i / 4 % 2, .rules = sizes[i % 4]
+		};
+		snprintf(b->name, sizeof(b->name), "policy%d.%d%s", b->family, b->rules,
+			b->random ? "@random" : "");
 		if (!wanted(b->name, names, name_count))
 			continue;
 		load(b);
@@ -358,29 +346,11 @@ static int make_benches(struct bench *benches, char **names, int name_count)
 	return count;
 }
 
-static double value_of(const struct bench *b)
-{
-	return b->value[ROUNDS / 2]; /* sorted by report() */
-}
-
 static void report_comparisons(const struct bench *benches, int count)
 {
-	const struct bench *ten = NULL;
-
-	for (int i = 0; i < count; i++) {
-		const struct bench *b = &benches[i];
-
-		if (b->rules == 10 && !b->mirror && i + 2 < count && b[2].rules == 1000)
-			report_growth(b, &b[2]);
-		if (!strcmp(b->name, "policy4.10"))
-			ten = b;
-		if (!b->rules)
-			printf("mirror.off, net: %.1f ns, aim 3%s\n",
-				value_of(b) - b->floor[ROUNDS / 2],
-				value_of(b) - b->floor[ROUNDS / 2] <= 3 ? "" : "  MISSED");
-		else if (b->mirror && ten)
-			printf("mirror.off beside a policy: %.1f ns\n", value_of(b) - value_of(ten));
-	}
+	for (int i = 0; i + 2 < count; i++)
+		if (benches[i].rules == 10 && benches[i + 2].rules == 1000)
+			report_growth(&benches[i], &benches[i + 2]);
 }
 
 int main(int argc, char **argv)
