@@ -22,6 +22,7 @@
 #include <time.h>
 
 #include "policy_bench.h"
+#include "median.h"
 
 #define ROUNDS 9
 #define REPEAT (1 << 20)
@@ -80,14 +81,6 @@ static void load(struct bench *b)
 	munmap(clock, sizeof(*clock));
 }
 
-static double thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
 /* Nanoseconds a packet. */
 static double run(struct bpf_program *program)
 {
@@ -116,22 +109,9 @@ static void measure(struct bench *b, int round)
 	b->value[round] = with - empty + floor;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-	qsort(values, ROUNDS, sizeof(*values), compare);
-	return values[ROUNDS / 2];
-}
-
 static void report(struct bench *b, FILE *json)
 {
-	double value = median(b->value), floor = median(b->floor);
+	double value = median_of(b->value, ROUNDS), floor = median_of(b->floor, ROUNDS);
 
 	printf("%-18s %8.1f ns %8.1f ns %6.2f   net %.1f ns%s\n", b->name, value, floor, value / floor,
 		value - floor, b->at_work ? "" : value - floor <= AIM_NS ? ", aim 3" : ", aim 3  MISSED");

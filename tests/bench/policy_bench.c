@@ -24,6 +24,7 @@
 #include <time.h>
 
 #include "policy_bench.h"
+#include "median.h"
 
 #define ROUNDS	   9
 #define REPEAT	   (1 << 20)
@@ -238,14 +239,6 @@ static void load(struct bench *b)
 	tg_policy_pages_free(&pages);
 }
 
-static double thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
 /* Nanoseconds a packet. */
 static double run(struct bpf_program *program)
 {
@@ -279,22 +272,9 @@ static void measure(struct bench *b, int round)
 
 /* --- the table ----------------------------------------------------------------------------------------- */
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-	qsort(values, ROUNDS, sizeof(*values), compare);
-	return values[ROUNDS / 2];
-}
-
 static void report(struct bench *b, FILE *json)
 {
-	double value = median(b->value), floor = median(b->floor), ratio = median(b->ratio);
+	double value = median_of(b->value, ROUNDS), floor = median_of(b->floor, ROUNDS), ratio = median_of(b->ratio, ROUNDS);
 
 	printf("%-24s %8.1f ns %8.1f ns %6.2f\n", b->name, value, floor, ratio);
 	if (json)

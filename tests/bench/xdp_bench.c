@@ -20,6 +20,7 @@
  * are 1,001 of them; "@1m" are 2^20 flows, each once.
  */
 #include "xdp_bench_tables.h"
+#include "median.h"
 
 #include <sched.h>
 #include <time.h>
@@ -133,14 +134,6 @@ static void load(struct bench *b)
 
 /* --- runs ------------------------------------------------------------------------------------ */
 
-static double thread_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
-	return now.tv_sec * 1e9 + now.tv_nsec;
-}
-
 /* Nanoseconds a packet. */
 static double run(const struct bench *b, struct bpf_program *program, __u32 want)
 {
@@ -203,23 +196,10 @@ static void measure(struct bench *b, int round)
 	b->ratio[round] = b->value[round] / floor;
 }
 
-static int compare(const void *a, const void *b)
-{
-	double x = *(const double *)a, y = *(const double *)b;
-
-	return (x > y) - (x < y);
-}
-
-static double median(double *values)
-{
-	qsort(values, ROUNDS, sizeof(*values), compare);
-	return values[ROUNDS / 2];
-}
-
 static void report(struct bench *b, FILE *json)
 {
 	double aim = b->random ? b->of->aim_random : b->of->aim;
-	double ratio = median(b->ratio), value = median(b->value), floor = median(b->floor);
+	double ratio = median_of(b->ratio, ROUNDS), value = median_of(b->value, ROUNDS), floor = median_of(b->floor, ROUNDS);
 
 	printf("%-18s %8.1f ns %8.1f ns %6.2f", b->name, value, floor, ratio);
 	printf(aim ? "  aim %.1f%s\n" : "\n", aim, ratio <= aim ? "" : "  MISSED");
